@@ -1,0 +1,1 @@
+"""Capability tokens in the Biscuit format: narrowed offline, checked by Datalog, revoked for good."""

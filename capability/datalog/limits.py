@@ -1,0 +1,58 @@
+"""Bounds on evaluation, and the meter that enforces them."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from capability.datalog.errors import LimitExceeded, LimitKind
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on one evaluation: facts, rounds of rules, steps of work, and seconds (None: no deadline).
+
+    A step is one candidate fact looked at in a join, one operation, or 64 bytes touched by one. Counting
+    steps makes the outcome independent of the machine; the deadline is a second net.
+    """
+
+    max_facts: int = 10_000
+    max_iterations: int = 1_000
+    max_steps: int = 500_000
+    max_time: float | None = None
+
+
+GUARD_LIMITS = Limits(max_steps=50_000, max_time=0.1)
+"""What Guard, the command line and the sidecar use unless told otherwise."""
+
+
+class Meter:
+    """Counts the steps of one evaluation and raises LimitExceeded when they or the time run out."""
+
+    CLOCK_INTERVAL = 256
+    """Steps between two looks at the clock."""
+
+    __slots__ = ("limits", "steps", "_next_stop", "_deadline", "_clock")
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limits = limits
+        self.steps = 0
+        self._clock = clock
+        self._deadline = None if limits.max_time is None else clock() + limits.max_time
+        self._next_stop = limits.max_steps if self._deadline is None else 0
+
+    def charge(self, steps: int) -> None:
+        """Counts `steps`; raises LimitExceeded when a bound is passed."""
+        self.steps += steps
+        if self.steps > self._next_stop:
+            self._look()
+
+    def charge_bytes(self, touched: int) -> None:
+        """Counts one step for each 64 bytes begun."""
+        self.charge((touched + 63) >> 6)
+
+    def _look(self) -> None:
+        if self.steps > self.limits.max_steps:
+            raise LimitExceeded(LimitKind.STEPS, f"more than {self.limits.max_steps} steps")
+        if self._deadline is not None and self._clock() > self._deadline:
+            raise LimitExceeded(LimitKind.TIME, f"more than {self.limits.max_time} seconds")
+        self._next_stop = min(self.limits.max_steps, self.steps + self.CLOCK_INTERVAL)

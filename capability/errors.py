@@ -1,0 +1,163 @@
+"""Errors of tokens, keys, decisions and stores.
+
+    CapabilityError
+    ├── BiscuitValidationError        token.invalid           the token cannot be used at all
+    │   ├── FormatError               format.*                not a token: text, wire, symbols, versions, nesting, size
+    │   │   └── UnsupportedVersion    format.version          a version this engine does not read
+    │   ├── SignatureError            signature.*             a signature, a proof or a key in it is wrong
+    │   └── UnknownRootKey            key.unknown             no key of the key set has the token's key id
+    ├── KeyFormatError (a ValueError) key.format              text or bytes that are not a usable key
+    ├── BiscuitBuildError             token.build             a token cannot be made of this
+    ├── BiscuitBlockError             token.block             a block cannot be appended, or there is no such block
+    │   └── SealedError               token.sealed            a sealed token cannot be narrowed
+    ├── BiscuitSerializationError     token.serialization     a token or snapshot cannot be written
+    ├── LanguageError                 language.block          Datalog that came by wire and cannot be run
+    ├── AuthorizationError            authorization           anything but "allowed"
+    │   ├── Denied                    denied                  a check failed, or no allow policy matched
+    │   ├── Revoked                   revoked                 an id of the chain is revoked
+    │   ├── ExecutionFailed           execution.*             an expression failed
+    │   └── LimitReached              limit.*                 evaluation stopped at a limit
+    └── StoreError                    store                   a store could not answer
+        ├── StoreUnavailable          store.unavailable       now; later it may
+        └── StoreSchemaError          store.schema            its file or tables are not ours, or newer
+
+Every class has a stable `code`; where a class stands for several reasons (`format.*`), the object has the
+precise one. Errors of the language itself are in `capability.datalog.errors`. No message holds a private
+key or a whole token.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from capability.decision import Decision
+
+
+class CapabilityError(Exception):
+    """Base of all errors of this package but those of the language."""
+
+    code: str = "capability"
+
+    def __init__(self, message: str = "", *, code: str | None = None) -> None:
+        if code is not None:
+            self.code = code
+        super().__init__(message)
+
+
+class BiscuitValidationError(CapabilityError):
+    """The token is not one, or cannot be trusted."""
+
+    code = "token.invalid"
+
+
+class FormatError(BiscuitValidationError):
+    """The bytes or the text are not a token that this engine reads."""
+
+    code = "format.invalid"
+
+
+class UnsupportedVersion(FormatError):
+    """A block, signature or snapshot declares a version that this engine does not read."""
+
+    code = "format.version"
+
+
+class SignatureError(BiscuitValidationError):
+    """A signature does not verify, or a key or proof in the chain is unusable."""
+
+    code = "signature.invalid"
+
+
+class UnknownRootKey(BiscuitValidationError):
+    """No usable root key has the id that the token names."""
+
+    code = "key.unknown"
+
+
+class KeyFormatError(CapabilityError, ValueError):
+    """Text or bytes that are not a usable key."""
+
+    code = "key.format"
+
+
+class BiscuitBuildError(CapabilityError):
+    """A token cannot be made of what was given."""
+
+    code = "token.build"
+
+
+class BiscuitBlockError(CapabilityError):
+    """A block cannot be appended, or the token has no such block."""
+
+    code = "token.block"
+
+
+class SealedError(BiscuitBlockError):
+    """The token is sealed: nothing can be appended any more."""
+
+    code = "token.sealed"
+
+
+class BiscuitSerializationError(CapabilityError):
+    """A token, block or snapshot cannot be written."""
+
+    code = "token.serialization"
+
+
+class LanguageError(CapabilityError):
+    """Datalog that came by wire and that cannot be run."""
+
+    code = "language.block"
+
+
+class AuthorizationError(CapabilityError):
+    """Anything but "allowed". `decision` says what decided, where there is one."""
+
+    code = "authorization"
+
+    def __init__(
+        self, message: str = "", *, code: str | None = None, decision: "Decision | None" = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.decision = decision
+
+
+class Denied(AuthorizationError):
+    """A check failed, a deny policy matched, or no policy matched."""
+
+    code = "denied"
+
+
+class Revoked(AuthorizationError):
+    """An id of the token's chain is revoked."""
+
+    code = "revoked"
+
+
+class ExecutionFailed(AuthorizationError):
+    """An expression failed while it was evaluated."""
+
+    code = "execution"
+
+
+class LimitReached(AuthorizationError):
+    """Evaluation stopped at a limit, so nothing was decided."""
+
+    code = "limit"
+
+
+class StoreError(CapabilityError):
+    """A store could not answer."""
+
+    code = "store"
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be asked now; nothing may be allowed on the strength of its silence."""
+
+    code = "store.unavailable"
+
+
+class StoreSchemaError(StoreError):
+    """The store's file or tables are not ours, are damaged, or are of a newer version."""
+
+    code = "store.schema"

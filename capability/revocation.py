@@ -1,0 +1,34 @@
+"""What a guard asks about revoked tokens, and what every store answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from capability.errors import StoreUnavailable
+
+__all__ = ["RevocationSource", "RevocationStatus", "StoreUnavailable"]
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationStatus:
+    """The answer to one look-up.
+
+    `revoked_id` is the first id of the chain that is revoked, or None. `revision` grows with every change of
+    the source. `age` is how old the data may be, in seconds (0.0: read from the source itself).
+    """
+
+    revoked_id: bytes | None
+    revision: int
+    age: float = 0.0
+
+
+@runtime_checkable
+class RevocationSource(Protocol):
+    """Anything that knows which revocation ids are revoked."""
+
+    def status(self, revocation_ids: Sequence[bytes]) -> RevocationStatus:
+        """Returns whether any of `revocation_ids` (canonical, authority first) is revoked.
+
+        Raises StoreUnavailable when that cannot be told; the caller must then not allow.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The bytes of tokens: protobuf messages, symbol tables, text."""
