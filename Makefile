@@ -1,0 +1,66 @@
+# Needs Python 3.11 or later and make; everything else goes into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_DEPS := $(VENV)/.installed
+DEV_DEPS := $(VENV)/.installed-dev
+PROTO := capability/wire
+N ?= 100000
+
+# The first interpreter that is new enough; `make PYTHON=/path/to/python3 ...` overrides it.
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c '$(IS_NEW_ENOUGH)' 2>/dev/null && echo "$$python" && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench fuzz vectors proto docs clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+demo: $(RUN_DEPS) ## the main job, end to end: mint, narrow, verify, revoke
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+test: $(DEV_DEPS) ## every test; ARGS='-k name' picks some
+	$(BIN)/pytest -n auto $(ARGS)
+
+check: $(DEV_DEPS) ## lint, types, import contracts, generated files, build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m build --no-isolation --outdir build/dist
+
+format: $(DEV_DEPS) ## apply the formatter and the safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEV_DEPS) ## time this engine beside biscuit-python
+	$(BIN)/python -m benchmarks.run
+
+fuzz: $(DEV_DEPS) ## N random cases against biscuit-python (N=100000)
+	$(BIN)/python -m tests.differential.fuzz $(N)
+
+docs: $(DEV_DEPS) ## write docs/cli.md from the commands' own help
+	$(BIN)/python -m docs.generate
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# A stamp is older than pyproject.toml when the dependencies may have changed.
+$(RUN_DEPS): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(DEV_DEPS): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(RUN_DEPS) $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later found" >&2; \
+		echo "hint: install one, or name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
+	@"$(PYTHON)" -c '$(IS_NEW_ENOUGH)' || { echo "error: $(PYTHON) is not Python 3.11 or later" >&2; exit 1; }
+	@"$(PYTHON)" -m venv --clear $(VENV) || { rm -rf $(VENV); \
+		echo "error: $(PYTHON) cannot make a virtual environment" >&2; \
+		echo "hint: on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
