@@ -19,7 +19,8 @@
     │   └── LimitReached              limit.*                 evaluation stopped at a limit
     └── StoreError                    store                   a store could not answer
         ├── StoreUnavailable          store.unavailable       now; later it may
-        └── StoreSchemaError          store.schema            its file or tables are not ours, or newer
+        ├── StoreSchemaError          store.schema            its file or tables are not ours, or newer
+        └── StoreURLError (a ValueError) store.url            no backend is reached by this URL
 
 Every class has a stable `code`; where a class stands for several reasons (`format.*`), the object has the
 precise one. Errors of the language itself are in `capability.datalog.errors`. No message holds a private
@@ -161,3 +162,9 @@ class StoreSchemaError(StoreError):
     """The store's file or tables are not ours, are damaged, or are of a newer version."""
 
     code = "store.schema"
+
+
+class StoreURLError(StoreError, ValueError):
+    """No store is reached by this URL: another scheme, or no path."""
+
+    code = "store.url"

@@ -1,0 +1,73 @@
+"""Where revocations are kept.
+
+`open_store(url)` and `create_store(url)` are the ways in. A backend, and what it needs, is imported only
+when a URL names it.
+
+    memory:               this process only, gone with it
+    sqlite:///cap.db      a file, relative to the working directory
+    sqlite:////var/cap.db a file, by its absolute path
+"""
+
+from typing import TYPE_CHECKING
+
+from capability.errors import StoreURLError
+from capability.store.protocol import Revocation, Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Revocation", "Store", "create_store", "open_store", "sqlite_path"]
+
+FORMS = "use memory: or sqlite:///PATH"
+
+
+def open_store(url: str) -> Store:
+    """Opens the store that `url` names, which must exist.
+
+    That is what a verifier wants: were a missing file made on the fly, then a mistyped path or a volume
+    that is not mounted would read as "nothing is revoked".
+
+    Raises StoreURLError for another kind of URL, StoreUnavailable when there is no such store or it cannot
+    be opened, and StoreSchemaError when what is there is no store of ours.
+    """
+    if url == "memory:":
+        from capability.store.memory import MemoryStore
+
+        return MemoryStore()
+    path = sqlite_path(url)
+    from capability.store.sqlite import SQLiteStore
+
+    return SQLiteStore(path)
+
+
+def create_store(url: str) -> Store:
+    """Opens the store that `url` names and makes an empty one first where there is none.
+
+    The folder of the file must exist. Raises what `open_store` raises.
+    """
+    if url != "memory:":
+        path = sqlite_path(url)
+        from capability.store.sqlite import create
+
+        create(path)
+    return open_store(url)
+
+
+def sqlite_path(url: str) -> "Path":
+    """Returns the file that a `sqlite:///` URL names; raises StoreURLError for any other URL."""
+    from pathlib import Path
+
+    scheme, separator, rest = url.partition(":")
+    if not separator or scheme != "sqlite":
+        # Only the scheme is shown: what follows may hold a password.
+        raise StoreURLError(f"no store is reached by {scheme[:20]!r}: {FORMS}")
+    if not rest.startswith("///"):
+        raise StoreURLError(f"a sqlite URL has three slashes before its path: {FORMS}")
+    path = rest[3:]
+    if not path or path.endswith("/"):
+        raise StoreURLError(f"the sqlite URL names no file: {FORMS}")
+    if path == ":memory:":
+        raise StoreURLError("a store in memory is memory:, not sqlite:///:memory:")
+    if set(path) & set("?#\0"):
+        raise StoreURLError("a sqlite URL has no parameters: only a path follows sqlite:///")
+    return Path(path)

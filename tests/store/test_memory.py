@@ -1,0 +1,12 @@
+"""The store in memory keeps the contract."""
+
+from pathlib import Path
+
+from capability.store import Store
+from capability.store.memory import MemoryStore
+from tests.store.contract import StoreContract
+
+
+class TestMemoryStore(StoreContract):
+    def make_store(self, tmp_path: Path) -> Store:
+        return MemoryStore()
