@@ -4,7 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_DEPS := $(VENV)/.installed
 DEV_DEPS := $(VENV)/.installed-dev
-PROTO := capability/wire
 N ?= 100000
 
 # The first interpreter that is new enough; `make PYTHON=/path/to/python3 ...` overrides it.
@@ -29,7 +28,7 @@ check: $(DEV_DEPS) ## lint, types, import contracts, generated files, build
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m docs.generate --check
+	$(BIN)/pytest -q tests/test_repository.py
 	$(BIN)/python -m build --no-isolation --outdir build/dist
 
 format: $(DEV_DEPS) ## apply the formatter and the safe fixes
@@ -42,7 +41,13 @@ bench: $(DEV_DEPS) ## time this engine beside biscuit-python
 fuzz: $(DEV_DEPS) ## N random cases against biscuit-python (N=100000)
 	$(BIN)/python -m tests.differential.fuzz $(N)
 
-docs: $(DEV_DEPS) ## write docs/cli.md from the commands' own help
+vectors: $(DEV_DEPS) ## write spec/vectors again
+	$(BIN)/python -m spec.generate
+
+proto: $(DEV_DEPS) ## write the protobuf module from schema.proto
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. capability/wire/schema.proto
+
+docs: $(DEV_DEPS) ## write what is generated in docs/
 	$(BIN)/python -m docs.generate
 
 clean: ## remove what the targets made
