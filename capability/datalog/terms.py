@@ -65,8 +65,8 @@ NULL_TERM: Final[Term] = (NULL, None)
 def make_set(items: Iterable[Term]) -> Term:
     """Returns the set of `items`; raises ValueError for mixed kinds, nested sets and variables."""
     members = tuple(sorted(set(items)))
-    kinds = {kind for kind, _ in members}
-    if len(kinds) > 1 and PARAMETER not in kinds:
+    kinds = {kind for kind, _ in members} - {PARAMETER}
+    if len(kinds) > 1:
         raise ValueError("a set holds values of one type only")
     if kinds & {SET, VARIABLE}:
         raise ValueError("a set cannot hold sets or variables")
