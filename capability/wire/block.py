@@ -1,0 +1,90 @@
+"""Blocks: a Datalog program, a context, and the symbols and keys that they declare."""
+
+from dataclasses import dataclass
+
+from capability.datalog.program import KeyScope, Program
+from capability.errors import BiscuitSerializationError
+from capability.wire import schema_pb2
+from capability.wire.decoder import Decoder, read_keys
+from capability.wire.encoder import Encoder
+from capability.wire.messages import parse, serialize, text, utf8, write_key
+from capability.wire.symbols import KeyTable, SymbolTable
+from capability.wire.versions import check_version, required_version
+
+__all__ = ["Block", "Encoded", "decode_block", "encode_block", "required_version"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block, read. `symbols` and `public_keys` are those that the block itself declares."""
+
+    program: Program
+    context: str | None
+    version: int
+    symbols: tuple[str, ...]
+    public_keys: tuple[KeyScope, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A block and its bytes, which are what gets signed."""
+
+    payload: bytes
+    block: Block
+
+
+def encode_block(
+    program: Program,
+    context: str | None,
+    symbols: SymbolTable,
+    keys: KeyTable,
+    *,
+    third_party: bool = False,
+) -> Encoded:
+    """Returns a new block, written in the lowest version that its contents allow.
+
+    `symbols` and `keys` are the token's, and grow by what is new; for a third party's block, give empty ones.
+    Raises BiscuitSerializationError for what a block cannot hold.
+    """
+    if program.policies:
+        raise BiscuitSerializationError("a block holds no policies")
+    known_symbols, known_keys = len(symbols), len(keys)
+    encoder = Encoder(symbols, keys)
+    version = required_version(program, third_party=third_party)
+    message = schema_pb2.Block(
+        context=None if context is None else utf8(context),
+        version=version,
+        facts=map(encoder.fact, program.facts),
+        rules=map(encoder.rule, program.rules),
+        checks=map(encoder.check, program.checks),
+        scope=encoder.scopes(program.scopes),
+    )
+    new_symbols, new_keys = symbols.since(known_symbols), keys.since(known_keys)
+    message.symbols.extend(map(utf8, new_symbols))
+    message.public_keys.extend(map(write_key, new_keys))
+    return Encoded(serialize(message), Block(program, context, version, new_symbols, new_keys))
+
+
+def decode_block(payload: bytes, symbols: SymbolTable, keys: KeyTable, *, external: bool) -> Block:
+    """Reads a block; raises FormatError, or SignatureError when a key in it is unusable.
+
+    `symbols` and `keys` are the token's so far. A first-party block adds to them; an external one (signed by
+    a third party) neither sees nor changes them.
+    """
+    message = parse(schema_pb2.Block, payload)
+    if external:
+        symbols, keys = SymbolTable(), KeyTable()
+    new_symbols = tuple([text(symbol) for symbol in message.symbols])
+    new_keys = read_keys(message.public_keys)
+    symbols.extend(new_symbols)
+    keys.extend(new_keys)
+    decoder = Decoder(symbols, keys)
+    program = Program(
+        decoder.scopes(message.scope),
+        tuple(map(decoder.fact, message.facts)),
+        tuple(map(decoder.rule, message.rules)),
+        tuple(map(decoder.check, message.checks)),
+    )
+    check_version(message.version, program, third_party=external)
+    context = text(message.context) if message.HasField("context") else None
+    return Block(program, context, message.version, new_symbols, new_keys)

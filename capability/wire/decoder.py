@@ -1,0 +1,255 @@
+"""Datalog from protobuf messages.
+
+Everything that the language cannot say is refused here, so that whatever a block holds can be printed and
+run: names outside the grammar, facts and body predicates without terms, checks without queries, dates that
+RFC 3339 cannot write, variables inside sets, arrays and maps, operations that do not form one expression.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from capability.datalog.program import (
+    Binary,
+    BinaryKind,
+    Check,
+    CheckKind,
+    Closure,
+    Expression,
+    KeyScope,
+    Op,
+    Policy,
+    PolicyKind,
+    Predicate,
+    Query,
+    Rule,
+    Scope,
+    ScopeKind,
+    Unary,
+    UnaryKind,
+    Value,
+)
+from capability.datalog.terms import (
+    ARRAY,
+    BOOL,
+    BYTES,
+    DATE,
+    DATE_MAX,
+    INTEGER,
+    MAX_DEPTH,
+    NULL_TERM,
+    STRING,
+    VARIABLE,
+    Term,
+    make_map,
+    make_set,
+)
+from capability.errors import FormatError
+from capability.wire import schema_pb2
+from capability.wire.messages import read_key
+from capability.wire.symbols import KeyTable, SymbolTable
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_:]+")
+
+K = TypeVar("K", UnaryKind, BinaryKind, CheckKind, PolicyKind, ScopeKind)
+
+_VALUE: Final = -1
+"""What stands on the stack for anything but a closure, for which its number of parameters stands."""
+_OPERANDS: Final = {
+    BinaryKind.LAZY_AND: (_VALUE, 0),
+    BinaryKind.LAZY_OR: (_VALUE, 0),
+    BinaryKind.ALL: (_VALUE, 1),
+    BinaryKind.ANY: (_VALUE, 1),
+    BinaryKind.TRY_OR: (0, _VALUE),
+}
+"""The operands of the operators that take a closure; all others take values."""
+
+
+class Decoder:
+    """Reads what the messages of one block, or of one snapshot, mean. All methods raise FormatError."""
+
+    __slots__ = ("_keys", "_symbols")
+
+    def __init__(self, symbols: SymbolTable, keys: KeyTable) -> None:
+        self._symbols = symbols
+        self._keys = keys
+
+    def fact(self, message: schema_pb2.Fact) -> Predicate:
+        """Returns a fact."""
+        return self._body_predicate(message.predicate)
+
+    def rule(self, message: schema_pb2.Rule) -> Rule:
+        """Returns a rule."""
+        return Rule(
+            self._predicate(message.head),
+            tuple(map(self._body_predicate, message.body)),
+            tuple(map(self._expression, message.expressions)),
+            self.scopes(message.scope),
+        )
+
+    def check(self, message: schema_pb2.Check) -> Check:
+        """Returns a check; one without `kind` is a `check if`."""
+        return Check(_kind(CheckKind, message.kind, "check"), self._queries(message.queries))
+
+    def policy(self, message: schema_pb2.Policy) -> Policy:
+        """Returns a policy."""
+        return Policy(_kind(PolicyKind, message.kind, "policy"), self._queries(message.queries))
+
+    def scopes(self, messages: Iterable[schema_pb2.Scope]) -> tuple[Scope, ...]:
+        """Returns a `trusting` clause."""
+        return tuple(map(self._scope, messages))
+
+    def _scope(self, message: schema_pb2.Scope) -> Scope:
+        match message.WhichOneof("content"):
+            case "scope_type":
+                return _kind(ScopeKind, message.scope_type, "scope")
+            case "public_key":
+                return self._keys.key(message.public_key)
+            case _:
+                raise FormatError("an empty scope", code="format.scope")
+
+    def _queries(self, messages: Iterable[schema_pb2.Rule]) -> tuple[Query, ...]:
+        queries = tuple(map(self._query, messages))
+        if not queries:
+            raise FormatError("a check or policy without queries", code="format.check")
+        return queries
+
+    def _query(self, message: schema_pb2.Rule) -> Query:
+        # the head of a query says nothing, but it must be readable like any other
+        self._predicate(message.head)
+        return Query(
+            tuple(map(self._body_predicate, message.body)),
+            tuple(map(self._expression, message.expressions)),
+            self.scopes(message.scope),
+        )
+
+    def _body_predicate(self, message: schema_pb2.Predicate) -> Predicate:
+        if not message.terms:
+            raise FormatError("a fact or predicate without terms", code="format.predicate")
+        return self._predicate(message)
+
+    def _predicate(self, message: schema_pb2.Predicate) -> Predicate:
+        return Predicate(self._name(message.name), tuple([self._term(term, 1) for term in message.terms]))
+
+    def _name(self, index: int) -> str:
+        name = self._symbols.symbol(index)
+        if _NAME.fullmatch(name) is None:
+            raise FormatError("a name with characters that the language does not allow", code="format.name")
+        return name
+
+    def _term(self, message: schema_pb2.Term, depth: int) -> Term:
+        """Returns a term; a variable may stand here, not inside. `depth` counts it and its containers."""
+        if message.WhichOneof("content") == "variable":
+            return (VARIABLE, self._name(message.variable))
+        return self._value(message, depth)
+
+    def _value(self, message: schema_pb2.Term, depth: int) -> Term:
+        if depth > MAX_DEPTH:
+            raise FormatError(f"terms nest deeper than {MAX_DEPTH}", code="format.nesting")
+        match message.WhichOneof("content"):
+            case "integer":
+                return (INTEGER, message.integer)
+            case "string":
+                return (STRING, self._symbols.symbol(message.string))
+            case "boolean":
+                return (BOOL, message.boolean)
+            case "date":
+                if message.date > DATE_MAX:
+                    raise FormatError("a date after the year 9999", code="format.date")
+                return (DATE, message.date)
+            case "byte_string":
+                return (BYTES, message.byte_string)
+            case "set":
+                members = [self._value(member, depth + 1) for member in message.set.set]
+                try:
+                    return make_set(members)
+                except ValueError as error:
+                    raise FormatError(str(error), code="format.set") from error
+            case "null":
+                return NULL_TERM
+            case "array":
+                return (ARRAY, tuple([self._value(member, depth + 1) for member in message.array.array]))
+            case "map":
+                return make_map(
+                    [
+                        (self._map_key(entry.key), self._value(entry.value, depth + 1))
+                        for entry in message.map.entries
+                    ]
+                )
+            case "variable":
+                raise FormatError("a variable inside a set, array or map", code="format.variable")
+            case _:
+                raise FormatError("an empty term", code="format.term")
+
+    def _map_key(self, message: schema_pb2.MapKey) -> Term:
+        match message.WhichOneof("content"):
+            case "integer":
+                return (INTEGER, message.integer)
+            case "string":
+                return (STRING, self._symbols.symbol(message.string))
+            case _:
+                raise FormatError("an empty map key", code="format.term")
+
+    def _expression(self, message: schema_pb2.Expression) -> Expression:
+        return Expression(self._ops(message.ops, 1))
+
+    def _ops(self, messages: Iterable[schema_pb2.Op], depth: int) -> tuple[Op, ...]:
+        """Returns operations that leave one value; a closure counts as a level of depth, like a container."""
+        if depth > MAX_DEPTH:
+            raise FormatError(f"closures nest deeper than {MAX_DEPTH}", code="format.nesting")
+        ops: list[Op] = []
+        stack: list[int] = []
+        for message in messages:
+            match message.WhichOneof("content"):
+                case "value":
+                    ops.append(Value(self._term(message.value, depth)))
+                    stack.append(_VALUE)
+                case "unary":
+                    ops.append(self._unary(message.unary))
+                    _apply(stack, (_VALUE,))
+                case "binary":
+                    binary = self._binary(message.binary)
+                    ops.append(binary)
+                    _apply(stack, _OPERANDS.get(binary.kind, (_VALUE, _VALUE)))
+                case "closure":
+                    params = tuple(map(self._name, message.closure.params))
+                    ops.append(Closure(params, self._ops(message.closure.ops, depth + 1)))
+                    stack.append(len(params))
+                case _:
+                    raise FormatError("an empty operation", code="format.expression")
+        if stack != [_VALUE]:
+            raise FormatError("an expression that does not leave one value", code="format.expression")
+        return tuple(ops)
+
+    def _unary(self, message: schema_pb2.OpUnary) -> Unary:
+        kind = _kind(UnaryKind, message.kind, "unary operator")
+        return Unary(kind, self._extern(message, kind is UnaryKind.FFI))
+
+    def _binary(self, message: schema_pb2.OpBinary) -> Binary:
+        kind = _kind(BinaryKind, message.kind, "binary operator")
+        return Binary(kind, self._extern(message, kind is BinaryKind.FFI))
+
+    def _extern(self, message: schema_pb2.OpUnary | schema_pb2.OpBinary, expected: bool) -> str | None:
+        if message.HasField("ffi_name") is not expected:
+            raise FormatError(
+                "a call without a function, or a function without a call", code="format.expression"
+            )
+        return self._name(message.ffi_name) if expected else None
+
+
+def read_keys(messages: Iterable[schema_pb2.PublicKey]) -> tuple[KeyScope, ...]:
+    """Returns the keys of a key table; raises SignatureError when one is unusable."""
+    return tuple([read_key(message).scope for message in messages])
+
+
+def _kind(kinds: Callable[[int], K], number: int, what: str) -> K:
+    try:
+        return kinds(number)
+    except ValueError as error:
+        raise FormatError(f"unknown {what} {number}", code="format.kind") from error
+
+
+def _apply(stack: list[int], operands: tuple[int, ...]) -> None:
+    if tuple(stack[-len(operands) :]) != operands:
+        raise FormatError("an operator does not find its operands", code="format.expression")
+    stack[-len(operands) :] = [_VALUE]
