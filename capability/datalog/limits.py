@@ -31,7 +31,7 @@ class Meter:
     CLOCK_INTERVAL = 256
     """Steps between two looks at the clock."""
 
-    __slots__ = ("limits", "steps", "_next_stop", "_deadline", "_clock")
+    __slots__ = ("_clock", "_deadline", "_next_stop", "limits", "steps")
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
@@ -39,6 +39,18 @@ class Meter:
         self._clock = clock
         self._deadline = None if limits.max_time is None else clock() + limits.max_time
         self._next_stop = limits.max_steps if self._deadline is None else 0
+
+    def restart(self) -> None:
+        """Starts the time anew; the steps stay."""
+        if self.limits.max_time is not None:
+            self._deadline = self._clock() + self.limits.max_time
+        self._next_stop = self.limits.max_steps if self._deadline is None else 0
+
+    def fork(self) -> "Meter":
+        """Returns a meter that goes on from these steps, with a deadline of its own."""
+        fork = Meter(self.limits, self._clock)
+        fork.steps = self.steps
+        return fork
 
     def charge(self, steps: int) -> None:
         """Counts `steps`; raises LimitExceeded when a bound is passed."""
