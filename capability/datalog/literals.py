@@ -5,8 +5,9 @@ whatever is found wrong later can still be pointed at.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from capability.datalog.terms import (
@@ -56,26 +57,29 @@ class Mistakes(Exception):
 
 
 class Located(NamedTuple):
-    """A term, where it starts, and how many containers it nests."""
+    """A term, where it starts, and how many levels it has."""
 
     term: Term
     offset: int
-    depth: int = 0
+    depth: int = 1
 
 
 class TermTransform:
     """The methods for the terminals and the rules of terms; see `transform.Transform`."""
 
     def array(self, children: Children) -> Located:
-        return _container(children[0] if children else (), "an array", lambda terms: (ARRAY, tuple(terms)))
+        return _container(children[0], children[1:], "an array", lambda terms: (ARRAY, tuple(terms)))
 
     def set(self, children: Children) -> Located:
-        return _container(children[0] if children else (), "a set", make_set)
+        return _container(children[0], children[1:], "a set", make_set)
 
     def map(self, children: Children) -> Located:
-        entries = children[0] if children else ()
-        items = [item for entry in entries for item in entry]
-        return _container(items, "a map", lambda terms: make_map(zip(terms[::2], terms[1::2], strict=True)))
+        return _container(
+            children[0],
+            [list(chain.from_iterable(entries)) for entries in children[1:]],
+            "a map",
+            lambda terms: make_map(zip(terms[::2], terms[1::2], strict=True)),
+        )
 
     def entry(self, children: Children) -> Children:
         return children
@@ -131,12 +135,16 @@ def start_of(token: "Token") -> int:
     return token.start_pos or 0
 
 
-def _container(items: Iterable[Located], what: str, make: Callable[[list[Term]], Term]) -> Located:
+def _container(
+    opening: "Token", contents: list[list[Located]], what: str, make: Callable[[list[Term]], Term]
+) -> Located:
+    """Returns what `make` makes of the terms; `contents` holds one list of them, or nothing."""
+    offset = start_of(opening)
     terms: list[Term] = []
-    depth = offset = 0
-    for term, offset, nested in items:
+    depth = 0
+    for term, start, nested in chain.from_iterable(contents):
         if term[0] == VARIABLE:
-            raise Mistakes(Mistake(offset, f"{what} cannot hold the variable ${term[1]}"))
+            raise Mistakes(Mistake(start, f"{what} cannot hold the variable ${term[1]}"))
         depth = max(depth, nested)
         terms.append(term)
     if depth >= MAX_DEPTH:
@@ -148,7 +156,7 @@ def _container(items: Iterable[Located], what: str, make: Callable[[list[Term]],
 
 
 def _seconds(text: str) -> int:
-    """Returns the seconds since 1970 of an RFC 3339 date; drops fractions, reads a leap second as the one before."""
+    """Returns the seconds since 1970 of an RFC 3339 date; drops fractions, and makes 59 of 60 seconds."""
     local, offset = (text[:-1], "+00:00") if text.endswith("Z") else (text[:-6], text[-6:])
     local = local.split(".")[0]
     if local.endswith(":60"):

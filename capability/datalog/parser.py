@@ -36,7 +36,7 @@ class Piece(NamedTuple):
 
 
 MAX_BRACKETS: Final = 128
-"""Brackets of all kinds that may be open at once; more than the bounds on terms and expressions let through."""
+"""Brackets that may be open at once; more than the bounds on terms and expressions let through."""
 MAX_STACK: Final = 32 * MAX_EXPRESSION_DEPTH
 """States that the parser may stack up; one level of nesting takes some 25 at most."""
 CACHED_SOURCES: Final = 256

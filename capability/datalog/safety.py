@@ -1,14 +1,10 @@
-"""What makes Datalog safe to run: variables bound, expressions well formed, nothing nested too deep."""
+"""Range restriction: every variable of a head or an expression must be bound by a predicate of the body."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator
 
 from capability.datalog.errors import UnsafeRule
-from capability.datalog.program import Binary, Closure, Expression, Op, Predicate, Query, Rule, Unary, Value
+from capability.datalog.program import Closure, Expression, Op, Predicate, Query, Rule, Value
 from capability.datalog.terms import VARIABLE
-
-MAX_CLOSURE_DEPTH: Final = 16
-"""How deeply closures may nest, in source and on the wire; each is a level of recursion when it runs."""
 
 
 def variables(predicate: Predicate) -> Iterator[str]:
@@ -53,26 +49,3 @@ def check_safety(item: Rule | Query) -> None:
     if unbound:
         names = ", ".join(f"${name}" for name in unbound)
         raise UnsafeRule(f"no predicate of the body binds {names}")
-
-
-def check_stack(expression: Expression) -> None:
-    """Raises ValueError unless the operations, and those of each closure in them, leave exactly one value.
-
-    Closures nested more than MAX_CLOSURE_DEPTH deep are refused too. What the operands are is not looked at:
-    a closure where a value should be is an error of its own kind, when the expression runs.
-    """
-    pending: list[tuple[Sequence[Op], int]] = [(expression.ops, 0)]
-    while pending:
-        ops, depth = pending.pop()
-        if depth > MAX_CLOSURE_DEPTH:
-            raise ValueError(f"closures are nested more than {MAX_CLOSURE_DEPTH} deep")
-        height = 0
-        for op in ops:
-            if isinstance(op, Closure):
-                pending.append((op.ops, depth + 1))
-            needed = 1 if isinstance(op, Unary) else 2 if isinstance(op, Binary) else 0
-            if height < needed:
-                raise ValueError("an operation of an expression lacks an operand")
-            height += 1 - needed
-        if height != 1:
-            raise ValueError(f"an expression leaves {height} values, not one")

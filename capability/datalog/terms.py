@@ -55,11 +55,19 @@ INTEGER_MAX: Final = 2**63 - 1
 DATE_MAX: Final = 253402300799
 """9999-12-31T23:59:59Z, the last second that RFC 3339 can write."""
 MAX_DEPTH: Final = 32
-"""How deeply terms may nest, on every way in and out."""
+"""How deeply terms may nest, on every way in and out; a term within closures nests with them."""
 
 TRUE: Final[Term] = (BOOL, True)
 FALSE: Final[Term] = (BOOL, False)
 NULL_TERM: Final[Term] = (NULL, None)
+
+
+def depth(term: Term) -> int:
+    """Returns how many levels a term has: one for itself, and those of what it contains."""
+    kind, value = term
+    if kind in (SET, ARRAY):
+        return 1 + max(map(depth, value), default=0)
+    return 1 + max((depth(item) for _, item in value), default=0) if kind == MAP else 1
 
 
 def make_set(items: Iterable[Term]) -> Term:

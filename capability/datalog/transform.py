@@ -29,7 +29,6 @@ from capability.datalog.program import (
     UnaryKind,
     Value,
 )
-from capability.datalog.safety import MAX_CLOSURE_DEPTH
 from capability.datalog.spelling import (
     BINARY_METHODS,
     BINARY_OPERATORS,
@@ -39,13 +38,13 @@ from capability.datalog.spelling import (
     LAZY_OPERATORS,
     UNARY_METHODS,
 )
-from capability.datalog.terms import VARIABLE
+from capability.datalog.terms import MAX_DEPTH, VARIABLE
 
 if TYPE_CHECKING:
     from lark import Token
 
 MAX_EXPRESSION_DEPTH: Final = 64
-"""How deeply parentheses, `!`, method calls and closures may nest in a source."""
+"""How deeply parentheses, `!` and method calls may nest in a source."""
 
 _BINARY_OPS: Final = {text: Binary(kind) for text, kind in {**BINARY_OPERATORS, **BINARY_METHODS}.items()}
 _LAZY_OPS: Final = {text: Binary(kind) for text, kind in LAZY_OPERATORS.items()}
@@ -75,16 +74,20 @@ class Part(NamedTuple):
 
 
 class Operand:
-    """A part of an expression; `ops` grows in place, since each part is used once, in the next larger one."""
+    """A part of an expression; `ops` grows in place, since each part is used once, in the next larger one.
 
-    __slots__ = ("closures", "depth", "free", "offset", "ops")
+    `free` has the variables that it takes from outside, and where they stand. `depth` counts the nesting that
+    only a source has, `levels` that of closures and terms, which the wire has too.
+    """
 
-    def __init__(self, op: Op, offset: int, free: dict[str, int]) -> None:
+    __slots__ = ("depth", "free", "levels", "offset", "ops")
+
+    def __init__(self, op: Op, offset: int, levels: int, free: dict[str, int]) -> None:
         self.ops: list[Op] = [op]
         self.offset = offset
         self.free = free
         self.depth = 0
-        self.closures = 0
+        self.levels = levels
 
     def push(self, op: Op) -> None:
         self.ops.append(op)
@@ -102,9 +105,10 @@ class Operand:
     def close(self, params: tuple[str, ...] = ()) -> None:
         """Makes a closure of the operand."""
         self.ops = [Closure(params, tuple(self.ops))]
-        self.closures += 1
-        if self.closures > MAX_CLOSURE_DEPTH:
-            raise Mistakes(Mistake(self.offset, f"closures are nested more than {MAX_CLOSURE_DEPTH} deep"))
+        self.levels += 1
+        if self.levels > MAX_DEPTH:
+            message = f"closures and the terms in them are nested more than {MAX_DEPTH} deep"
+            raise Mistakes(Mistake(self.offset, message))
         if params:
             self.free = {name: offset for name, offset in self.free.items() if name not in params}
 
@@ -117,8 +121,8 @@ class Operand:
     def _take(self, other: "Operand") -> None:
         if other.depth > self.depth:
             self.depth = other.depth
-        if other.closures > self.closures:
-            self.closures = other.closures
+        if other.levels > self.levels:
+            self.levels = other.levels
         if other.free:
             self.free = {**other.free, **self.free} if self.free else other.free
 
@@ -272,8 +276,8 @@ class Transform(TermTransform):
         return _nested(receiver, Binary(BinaryKind.FFI, name))
 
     def value(self, children: Children) -> Operand:
-        term, offset, _ = children[0]
-        return Operand(Value(term), offset, {term[1]: offset} if term[0] == VARIABLE else {})
+        term, offset, depth = children[0]
+        return Operand(Value(term), offset, depth, {term[1]: offset} if term[0] == VARIABLE else {})
 
 
 def _unbound(name: str, offset: int) -> Mistake:
