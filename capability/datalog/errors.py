@@ -13,6 +13,12 @@ Each class has a stable `code`; EvaluationError and LimitExceeded have one for e
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+EXCERPT: Final = 120
+"""Characters of a source line that an error shows."""
+MENTIONED: Final = 20
+"""Mistakes that the text of a ParseError spells out; `errors` has all."""
 
 
 class DatalogError(Exception):
@@ -39,7 +45,13 @@ class SourceError:
         if self.expected:
             text += f"; expected {', '.join(self.expected)}"
         if self.source_line:
-            text += f"\n  {self.source_line}\n  {' ' * (self.column - 1)}^"
+            start = max(0, self.column - 1 - EXCERPT // 2)
+            excerpt = self.source_line[start : start + EXCERPT]
+            # One column for each character, so that the caret fits, and nothing that a terminal would obey.
+            shown = "".join(
+                [char if char.isprintable() else " " if char == "\t" else "\ufffd" for char in excerpt]
+            )
+            text += f"\n  {shown}\n  {' ' * (self.column - 1 - start)}^"
         return text
 
 
@@ -54,7 +66,10 @@ class ParseError(DatalogError):
         self.line: int = first.line
         self.column: int = first.column
         self.expected: tuple[str, ...] = first.expected
-        super().__init__("\n".join(str(error) for error in self.errors))
+        text = "\n".join(map(str, self.errors[:MENTIONED]))
+        if len(self.errors) > MENTIONED:
+            text += f"\nand {len(self.errors) - MENTIONED} more"
+        super().__init__(text)
 
 
 class ParameterError(DatalogError):

@@ -21,7 +21,8 @@ from capability.datalog.terms import Term
 from capability.datalog.transform import MAX_EXPRESSION_DEPTH, Transform, too_deep
 
 if TYPE_CHECKING:
-    from lark import Lark
+    from lark import Lark, Token
+    from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 Statement: TypeAlias = Predicate | Rule | Check | Policy | tuple[Scope, ...]
 _Item = TypeVar("_Item", Predicate, Rule, Check, Policy)
@@ -184,8 +185,7 @@ def _statements(source: str, allowed: frozenset[type]) -> list[Statement]:
 
 
 def _error(source: str, mistakes: Sequence[Mistake]) -> ParseError:
-    ordered = sorted(mistakes, key=lambda mistake: mistake.offset)
-    return ParseError([located(source, mistake) for mistake in ordered])
+    return ParseError(located(source, mistakes))
 
 
 def _pieces(source: str) -> Iterator[Piece]:
@@ -231,10 +231,11 @@ def _parse(source: str, start: int, end: int, rule: str) -> Any:
     states = interactive.parser_state.state_stack
     count = 0
     try:
-        for token in interactive.iter_parse():
+        for token in _tokens(interactive):
+            interactive.feed_token(token)
+            count += 1
             if len(states) > MAX_STACK:
                 raise Mistakes(too_deep(token.start_pos or 0))
-            count += 1
         return interactive.feed_eof()  # type: ignore[no-untyped-call]
     except UnexpectedInput as error:
         offset, accepted = _accepted(text, rule, count)
@@ -252,9 +253,17 @@ def _accepted(text: str, rule: str, count: int) -> tuple[int, set[str]]:
     """
     interactive = _lark().parse_interactive(text, rule)
     offset = 0
-    for token in islice(interactive.iter_parse(), count):
+    for token in islice(_tokens(interactive), count):
+        interactive.feed_token(token)
         offset = token.end_pos or 0
     return offset, interactive.accepts()  # type: ignore[no-untyped-call]
+
+
+def _tokens(interactive: "InteractiveParser") -> Iterator["Token"]:
+    """Returns the tokens of a text; each must be fed before the next, which depends on the parser's state."""
+    thread: Any = interactive.lexer_thread
+    tokens: Iterator[Token] = thread.lex(interactive.parser_state)
+    return tokens
 
 
 @cache

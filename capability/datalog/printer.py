@@ -5,7 +5,6 @@ its value. It may also hold shapes that no source has, such as a closure where a
 printed in a form that the parser refuses, because nothing it accepts would mean the same.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -83,10 +82,6 @@ _POLICIES: Final = {PolicyKind.ALLOW: "allow if", PolicyKind.DENY: "deny if"}
 _SCOPES: Final = {ScopeKind.AUTHORITY: "authority", ScopeKind.PREVIOUS: "previous"}
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 _EPOCH: Final = datetime(1970, 1, 1)
-_HIDDEN: Final = re.compile(
-    "[\\x00-\\x09\\x0b-\\x1f\\x7f-\\x9f\\xad\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb"
-    "\\ud800-\\udfff\\U000e0000-\\U000e007f]"
-)
 
 
 class _Text(NamedTuple):
@@ -182,11 +177,14 @@ def print_expression(expression: Expression) -> str:
 
 
 def escape_for_display(text: str) -> str:
-    """Returns `text` with what a terminal would hide or obey, new lines apart, as `\\u{...}`.
+    """Returns `text` with whatever does not show as itself, new lines apart, as `\\u{...}`.
 
-    For people: the parser does not read these escapes.
+    That is control, format (bidirectional, zero-width), private and unassigned characters, and all spaces
+    but the common one. For people: the parser does not read these escapes.
     """
-    return _HIDDEN.sub(lambda match: f"\\u{{{ord(match[0]):x}}}", text)
+    if text.isprintable():
+        return text
+    return "".join([char if char.isprintable() or char == "\n" else f"\\u{{{ord(char):x}}}" for char in text])
 
 
 def _terms(terms: Iterable[Term]) -> str:

@@ -1,11 +1,14 @@
 """Says in words where a source stops making sense, and what would have fitted there."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Final
 
 from capability.datalog.errors import SourceError
 from capability.datalog.literals import Mistake
+from capability.datalog.printer import escape_for_display
 from capability.datalog.spelling import BINARY_METHODS, CLOSURE_METHODS, EXTERN_PREFIX, UNARY_METHODS
 
 _FOUND: Final = re.compile(
@@ -104,11 +107,14 @@ def unexpected(source: str, offset: int, end: int, terminals: Iterable[str]) -> 
     return Mistake(offset, message, words(accepted))
 
 
-def located(source: str, mistake: Mistake) -> SourceError:
-    """Returns `mistake`, whose offset counts from the start of `source`, with its line and column."""
-    start = source.rfind("\n", 0, mistake.offset) + 1
-    end = source.find("\n", start)
-    line = source[start : end if end >= 0 else len(source)].rstrip("\r")
-    number = source.count("\n", 0, start) + 1
-    column = mistake.offset - start + 1
-    return SourceError(mistake.message, number, column, mistake.expected, line)
+def located(source: str, mistakes: Iterable[Mistake]) -> list[SourceError]:
+    """Returns `mistakes`, given by offsets in the whole of `source`, in order and by lines and columns."""
+    # The lines are shared by the errors: a long line with many mistakes must not be copied for each.
+    lines = source.split("\n")
+    starts = list(accumulate((len(line) + 1 for line in lines), initial=0))
+    errors = []
+    for offset, message, expected in sorted(mistakes, key=lambda mistake: mistake.offset):
+        number = bisect_right(starts, offset)
+        column = offset - starts[number - 1] + 1
+        errors.append(SourceError(escape_for_display(message), number, column, expected, lines[number - 1]))
+    return errors
