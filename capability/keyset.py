@@ -105,7 +105,7 @@ class KeySet:
     ) -> "KeySet":
         """Reads a list of Biscuit web keys; raises KeyFormatError.
 
-        Each is an object of `algorithm`, `key_bytes` (hex), `key_id`, and perhaps `issuer` and `expires_at` (RFC
+        Each is an object of `algorithm`, `key_bytes` (hex), `key_id`, perhaps `issuer` and `expires_at` (RFC
         3339). Other members are refused: a misspelt `expires_at` would be a key that never expires.
         """
         try:
@@ -129,7 +129,7 @@ class KeySet:
         """Returns the root key for a token that names `key_id`; `at` defaults to the clock's time.
 
         A token that names none is for the key without an id or, where there is none, the only key of the set.
-        Raises UnknownRootKey, whose code is `key.unknown`, `key.retired`, or `key.ambiguous` when a token names
+        Raises UnknownRootKey; its code is `key.unknown`, `key.retired`, or `key.ambiguous` when a token names
         no key and there are several.
         """
         entry = self._entries.get(key_id)
