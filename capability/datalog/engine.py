@@ -15,7 +15,7 @@ from capability.datalog.limits import Limits, Meter
 from capability.datalog.operators import Context, ExternFunction, fail
 from capability.datalog.plans import Binding, Compiled, Join, Level, compile_rule, weight_of
 from capability.datalog.program import Predicate, Query, Rule
-from capability.datalog.relations import Columns, Relation, RelationKey, Row
+from capability.datalog.relations import Relation, RelationKey, Row
 from capability.datalog.terms import BOOL, FALSE, TRUE, VARIABLE, Term
 
 _CHUNK = 1024
@@ -51,7 +51,6 @@ class World:
         self._context = Context(self.meter, externs or {})
         self._owner = object()
         self._relations: dict[RelationKey, Relation] = {}
-        self._indexed: set[tuple[RelationKey, Columns]] = set()
         self._facts = 0
         self._new_rules: list[_Rule] = []
         self._readers: dict[RelationKey, tuple[tuple[_Rule, int], ...]] = {}
@@ -67,7 +66,6 @@ class World:
         copy._limits = self._limits
         copy._context = Context(copy.meter, self._context.externs)
         copy._relations = self._relations.copy()
-        copy._indexed = self._indexed.copy()
         copy._facts = self._facts
         copy._new_rules = self._new_rules.copy()
         copy._readers = self._readers.copy()
@@ -153,6 +151,11 @@ class World:
             tried += len(bindings)
             passed += len(self._filtered(bindings, join))
         return tried > 0 and tried == passed
+
+    @property
+    def fact_count(self) -> int:
+        """How many facts there are, each origin of a fact counted."""
+        return self._facts
 
     def facts(self) -> list[tuple[int, Predicate]]:
         """Returns all facts with their origins, sorted by origin, name and terms."""
@@ -293,15 +296,8 @@ class World:
                 stack.append((depth + 1, reached, 0))
 
     def _probe(self, relation: Relation, level: Level) -> Callable[[Binding], Sequence[Row]]:
-        """Returns a look-up in the index of `relation` on the bound columns of `level`.
-
-        An index is charged for when a world first asks for it, even if another world that shares the relation
-        has built it already: what is cached must not show in the steps.
-        """
-        mark = (level.relation, level.columns)
-        if mark not in self._indexed:
-            self._indexed.add(mark)
-            self.meter.charge(len(relation.rows))
+        """Returns a look-up in the index of `relation` on the bound columns of `level`."""
+        self.meter.charge_once((level.relation, level.columns), len(relation.rows))
         get = relation.index(level.columns).get
         key_of = level.key_of
         assert key_of is not None

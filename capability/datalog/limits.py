@@ -1,7 +1,7 @@
 """Bounds on evaluation, and the meter that enforces them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from capability.datalog.errors import LimitExceeded, LimitKind
@@ -31,7 +31,7 @@ class Meter:
     CLOCK_INTERVAL = 256
     """Steps between two looks at the clock."""
 
-    __slots__ = ("_clock", "_deadline", "_next_stop", "limits", "steps")
+    __slots__ = ("_charged", "_clock", "_deadline", "_next_stop", "limits", "steps")
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
@@ -39,6 +39,7 @@ class Meter:
         self._clock = clock
         self._deadline = None if limits.max_time is None else clock() + limits.max_time
         self._next_stop = limits.max_steps if self._deadline is None else 0
+        self._charged: set[Hashable] = set()
 
     def restart(self) -> None:
         """Starts the time anew; the steps stay."""
@@ -50,6 +51,7 @@ class Meter:
         """Returns a meter that goes on from these steps, with a deadline of its own."""
         fork = Meter(self.limits, self._clock)
         fork.steps = self.steps
+        fork._charged = self._charged.copy()
         return fork
 
     def charge(self, steps: int) -> None:
@@ -57,6 +59,15 @@ class Meter:
         self.steps += steps
         if self.steps > self._next_stop:
             self._look()
+
+    def charge_once(self, what: Hashable, steps: int) -> None:
+        """Counts `steps` when `what` is first asked for.
+
+        For what a cache may hold already (an index, a compiled pattern): the steps must not tell.
+        """
+        if what not in self._charged:
+            self._charged.add(what)
+            self.charge(steps)
 
     def charge_bytes(self, touched: int) -> None:
         """Counts one step for each 64 bytes begun."""

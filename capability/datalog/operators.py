@@ -31,6 +31,7 @@ from capability.datalog.terms import (
     STRING,
     TRUE,
     Term,
+    byte_length,
 )
 
 ExternFunction: TypeAlias = Callable[[Term, Term | None], Term]
@@ -74,11 +75,6 @@ MESSAGES: Final = {
     EvaluationReason.STRING_TOO_LONG: f"String longer than {MAX_STRING} bytes",
     EvaluationReason.NESTING: "Closures nested too deeply",
 }
-
-
-def byte_length(text: str) -> int:
-    """Returns the length of `text` in UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def term_size(term: Term) -> int:

@@ -84,3 +84,8 @@ def make_set(items: Iterable[Term]) -> Term:
 def make_map(entries: Iterable[tuple[Term, Term]]) -> Term:
     """Returns the map of `entries`, in which the last of several equal keys wins."""
     return (MAP, tuple(sorted(dict(entries).items())))
+
+
+def byte_length(text: str) -> int:
+    """Returns the length of `text` in UTF-8, which is what the language counts."""
+    return len(text) if text.isascii() else len(text.encode())
