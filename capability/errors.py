@@ -5,13 +5,13 @@
     │   ├── FormatError               format.*                not a token: text, wire, symbols, versions, nesting, size
     │   │   └── UnsupportedVersion    format.version          a version this engine does not read
     │   ├── SignatureError            signature.*             a signature, a proof or a key in it is wrong
-    │   └── UnknownRootKey            key.unknown             no key of the key set has the token's key id
+    │   ├── UnknownRootKey            key.unknown             no key of the key set has the token's key id
+    │   └── LanguageError             language.block          Datalog that came by wire and cannot be run
     ├── KeyFormatError (a ValueError) key.format              text or bytes that are not a usable key
     ├── BiscuitBuildError             token.build             a token cannot be made of this
     ├── BiscuitBlockError             token.block             a block cannot be appended, or there is no such block
-    │   └── SealedError               token.sealed            a sealed token cannot be narrowed
+    │   └── SealedError               token.sealed            a sealed token cannot be narrowed (also a BiscuitBuildError)
     ├── BiscuitSerializationError     token.serialization     a token or snapshot cannot be written
-    ├── LanguageError                 language.block          Datalog that came by wire and cannot be run
     ├── AuthorizationError            authorization           anything but "allowed"
     │   ├── Denied                    denied                  a check failed, or no allow policy matched
     │   ├── Revoked                   revoked                 an id of the chain is revoked
@@ -30,7 +30,7 @@ key or a whole token.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from capability.decision import Decision
+    from capability.decision import Decision, FailedCheck, MatchedPolicy
 
 
 class CapabilityError(Exception):
@@ -92,8 +92,11 @@ class BiscuitBlockError(CapabilityError):
     code = "token.block"
 
 
-class SealedError(BiscuitBlockError):
-    """The token is sealed: nothing can be appended any more."""
+class SealedError(BiscuitBlockError, BiscuitBuildError):
+    """The token is sealed: nothing can be appended any more.
+
+    Also a BiscuitBuildError, which is what biscuit-python raises here.
+    """
 
     code = "token.sealed"
 
@@ -104,14 +107,18 @@ class BiscuitSerializationError(CapabilityError):
     code = "token.serialization"
 
 
-class LanguageError(CapabilityError):
+class LanguageError(BiscuitValidationError):
     """Datalog that came by wire and that cannot be run."""
 
     code = "language.block"
 
 
 class AuthorizationError(CapabilityError):
-    """Anything but "allowed". `decision` says what decided, where there is one."""
+    """Anything but "allowed". `decision` says what decided, where there is one.
+
+    The text is for people and for programs that match the ecosystem's sentences; read `code`, `policy` and
+    `checks` instead.
+    """
 
     code = "authorization"
 
@@ -120,6 +127,16 @@ class AuthorizationError(CapabilityError):
     ) -> None:
         super().__init__(message, code=code)
         self.decision = decision
+
+    @property
+    def policy(self) -> "MatchedPolicy | None":
+        """The policy that matched first: its kind, index and source."""
+        return None if self.decision is None else self.decision.policy
+
+    @property
+    def checks(self) -> "tuple[FailedCheck, ...]":
+        """The checks that failed: the block, index and source of each, and why."""
+        return () if self.decision is None else self.decision.failed_checks
 
 
 class Denied(AuthorizationError):
