@@ -51,16 +51,21 @@ from capability.wire.symbols import KeyTable, SymbolTable
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_:]+")
 
-K = TypeVar("K", UnaryKind, BinaryKind, CheckKind, PolicyKind, ScopeKind)
+K = TypeVar("K", CheckKind, PolicyKind, ScopeKind)
+
+_UNARY_OPS: Final = {int(kind): Unary(kind) for kind in UnaryKind}
+_BINARY_OPS: Final = {int(kind): Binary(kind) for kind in BinaryKind}
 
 _VALUE: Final = -1
 """What stands on the stack for anything but a closure, for which its number of parameters stands."""
+_ONE_VALUE: Final = [_VALUE]
+_TWO_VALUES: Final = [_VALUE, _VALUE]
 _OPERANDS: Final = {
-    BinaryKind.LAZY_AND: (_VALUE, 0),
-    BinaryKind.LAZY_OR: (_VALUE, 0),
-    BinaryKind.ALL: (_VALUE, 1),
-    BinaryKind.ANY: (_VALUE, 1),
-    BinaryKind.TRY_OR: (0, _VALUE),
+    BinaryKind.LAZY_AND: [_VALUE, 0],
+    BinaryKind.LAZY_OR: [_VALUE, 0],
+    BinaryKind.ALL: [_VALUE, 1],
+    BinaryKind.ANY: [_VALUE, 1],
+    BinaryKind.TRY_OR: [0, _VALUE],
 }
 """The operands of the operators that take a closure; all others take values."""
 
@@ -68,24 +73,23 @@ _OPERANDS: Final = {
 class Decoder:
     """Reads what the messages of one block, or of one snapshot, mean. All methods raise FormatError."""
 
-    __slots__ = ("_keys", "_symbols")
+    __slots__ = ("_keys", "_names", "_symbols")
 
     def __init__(self, symbols: SymbolTable, keys: KeyTable) -> None:
         self._symbols = symbols
         self._keys = keys
+        self._names: dict[int, str] = {}
 
     def fact(self, message: schema_pb2.Fact) -> Predicate:
         """Returns a fact."""
-        return self._body_predicate(message.predicate)
+        return self._with_terms(message.predicate)
 
     def rule(self, message: schema_pb2.Rule) -> Rule:
         """Returns a rule."""
-        return Rule(
-            self._predicate(message.head),
-            tuple(map(self._body_predicate, message.body)),
-            tuple(map(self._expression, message.expressions)),
-            self.scopes(message.scope),
-        )
+        query = self._query(message)
+        if not message.head.terms:
+            raise FormatError("a rule whose head has no terms", code="format.predicate")
+        return Rule(self._predicate(message.head), query.body, query.expressions, query.scopes)
 
     def check(self, message: schema_pb2.Check) -> Check:
         """Returns a check; one without `kind` is a `check if`."""
@@ -115,15 +119,17 @@ class Decoder:
         return queries
 
     def _query(self, message: schema_pb2.Rule) -> Query:
-        # the head of a query says nothing, but it must be readable like any other
+        # the head of a query says nothing, but it must be readable like a rule's
         self._predicate(message.head)
+        if not message.body and not message.expressions:
+            raise FormatError("a rule or query with nothing to match", code="format.rule")
         return Query(
-            tuple(map(self._body_predicate, message.body)),
+            tuple(map(self._with_terms, message.body)),
             tuple(map(self._expression, message.expressions)),
             self.scopes(message.scope),
         )
 
-    def _body_predicate(self, message: schema_pb2.Predicate) -> Predicate:
+    def _with_terms(self, message: schema_pb2.Predicate) -> Predicate:
         if not message.terms:
             raise FormatError("a fact or predicate without terms", code="format.predicate")
         return self._predicate(message)
@@ -132,21 +138,30 @@ class Decoder:
         return Predicate(self._name(message.name), tuple([self._term(term, 1) for term in message.terms]))
 
     def _name(self, index: int) -> str:
-        name = self._symbols.symbol(index)
-        if _NAME.fullmatch(name) is None:
-            raise FormatError("a name with characters that the language does not allow", code="format.name")
+        name = self._names.get(index)
+        if name is None:
+            name = self._symbols.symbol(index)
+            if _NAME.fullmatch(name) is None:
+                raise FormatError(
+                    "a name with characters that the language does not allow", code="format.name"
+                )
+            self._names[index] = name
         return name
 
     def _term(self, message: schema_pb2.Term, depth: int) -> Term:
         """Returns a term; a variable may stand here, not inside. `depth` counts it and its containers."""
-        if message.WhichOneof("content") == "variable":
+        content = message.WhichOneof("content")
+        if content == "variable":
             return (VARIABLE, self._name(message.variable))
-        return self._value(message, depth)
+        return self._value(message, content, depth)
 
-    def _value(self, message: schema_pb2.Term, depth: int) -> Term:
+    def _inner(self, message: schema_pb2.Term, depth: int) -> Term:
         if depth > MAX_DEPTH:
             raise FormatError(f"terms nest deeper than {MAX_DEPTH}", code="format.nesting")
-        match message.WhichOneof("content"):
+        return self._value(message, message.WhichOneof("content"), depth)
+
+    def _value(self, message: schema_pb2.Term, content: str | None, depth: int) -> Term:
+        match content:
             case "integer":
                 return (INTEGER, message.integer)
             case "string":
@@ -160,7 +175,7 @@ class Decoder:
             case "byte_string":
                 return (BYTES, message.byte_string)
             case "set":
-                members = [self._value(member, depth + 1) for member in message.set.set]
+                members = [self._inner(member, depth + 1) for member in message.set.set]
                 try:
                     return make_set(members)
                 except ValueError as error:
@@ -168,11 +183,11 @@ class Decoder:
             case "null":
                 return NULL_TERM
             case "array":
-                return (ARRAY, tuple([self._value(member, depth + 1) for member in message.array.array]))
+                return (ARRAY, tuple([self._inner(member, depth + 1) for member in message.array.array]))
             case "map":
                 return make_map(
                     [
-                        (self._map_key(entry.key), self._value(entry.value, depth + 1))
+                        (self._map_key(entry.key), self._inner(entry.value, depth + 1))
                         for entry in message.map.entries
                     ]
                 )
@@ -206,28 +221,34 @@ class Decoder:
                     stack.append(_VALUE)
                 case "unary":
                     ops.append(self._unary(message.unary))
-                    _apply(stack, (_VALUE,))
+                    _apply(stack, _ONE_VALUE)
                 case "binary":
                     binary = self._binary(message.binary)
                     ops.append(binary)
-                    _apply(stack, _OPERANDS.get(binary.kind, (_VALUE, _VALUE)))
+                    _apply(stack, _OPERANDS.get(binary.kind, _TWO_VALUES))
                 case "closure":
                     params = tuple(map(self._name, message.closure.params))
                     ops.append(Closure(params, self._ops(message.closure.ops, depth + 1)))
                     stack.append(len(params))
                 case _:
                     raise FormatError("an empty operation", code="format.expression")
-        if stack != [_VALUE]:
+        if stack != _ONE_VALUE:
             raise FormatError("an expression that does not leave one value", code="format.expression")
         return tuple(ops)
 
     def _unary(self, message: schema_pb2.OpUnary) -> Unary:
-        kind = _kind(UnaryKind, message.kind, "unary operator")
-        return Unary(kind, self._extern(message, kind is UnaryKind.FFI))
+        op = _UNARY_OPS.get(message.kind)
+        if op is None:
+            raise FormatError(f"unknown unary operator {message.kind}", code="format.kind")
+        name = self._extern(message, op.kind is UnaryKind.FFI)
+        return op if name is None else Unary(op.kind, name)
 
     def _binary(self, message: schema_pb2.OpBinary) -> Binary:
-        kind = _kind(BinaryKind, message.kind, "binary operator")
-        return Binary(kind, self._extern(message, kind is BinaryKind.FFI))
+        op = _BINARY_OPS.get(message.kind)
+        if op is None:
+            raise FormatError(f"unknown binary operator {message.kind}", code="format.kind")
+        name = self._extern(message, op.kind is BinaryKind.FFI)
+        return op if name is None else Binary(op.kind, name)
 
     def _extern(self, message: schema_pb2.OpUnary | schema_pb2.OpBinary, expected: bool) -> str | None:
         if message.HasField("ffi_name") is not expected:
@@ -249,7 +270,7 @@ def _kind(kinds: Callable[[int], K], number: int, what: str) -> K:
         raise FormatError(f"unknown {what} {number}", code="format.kind") from error
 
 
-def _apply(stack: list[int], operands: tuple[int, ...]) -> None:
-    if tuple(stack[-len(operands) :]) != operands:
+def _apply(stack: list[int], operands: list[int]) -> None:
+    if stack[-len(operands) :] != operands:
         raise FormatError("an operator does not find its operands", code="format.expression")
-    stack[-len(operands) :] = [_VALUE]
+    stack[-len(operands) :] = _ONE_VALUE

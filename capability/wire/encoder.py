@@ -42,6 +42,7 @@ from capability.datalog.terms import (
     Term,
 )
 from capability.errors import BiscuitSerializationError
+from capability.keys import PublicKey
 from capability.wire import schema_pb2
 from capability.wire.symbols import QUERY, KeyTable, SymbolTable
 
@@ -50,7 +51,8 @@ class Encoder:
     """Writes messages against a symbol table and a key table, which grow.
 
     All methods raise BiscuitSerializationError for what cannot be written: parameters without a value,
-    numbers and dates out of range, terms that nest too deeply.
+    numbers and dates out of range, terms that nest too deeply. A key after `trusting` that is not usable is a
+    KeyFormatError.
     """
 
     __slots__ = ("_keys", "_symbols")
@@ -91,6 +93,8 @@ class Encoder:
         if isinstance(scope, ScopeKind):
             return schema_pb2.Scope(scope_type=int(scope))
         if isinstance(scope, KeyScope):
+            # a key of Datalog source is read here for the first time
+            PublicKey.from_wire(scope.algorithm, scope.key)
             return schema_pb2.Scope(public_key=self._keys.insert(scope))
         assert isinstance(scope, KeyParameter)
         raise BiscuitSerializationError(f"no key was given for the parameter {{{scope.name}}}")

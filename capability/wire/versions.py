@@ -4,16 +4,13 @@
 (`reject if`, null, closures, lenient equality, `.type()`, extern calls, arrays and maps).
 """
 
-from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from collections.abc import Iterable
+from typing import Final
 
 from capability.datalog.program import (
-    Binary,
     BinaryKind,
     CheckKind,
     Closure,
-    Op,
-    Predicate,
     Program,
     Query,
     Rule,
@@ -24,21 +21,20 @@ from capability.datalog.program import (
 from capability.datalog.terms import ARRAY, MAP, NULL, SET, Term
 from capability.errors import UnsupportedVersion
 
-T = TypeVar("T")
-
 MIN_VERSION: Final = 3
 MAX_VERSION: Final = 6
 SCOPES: Final = 4
 THIRD_PARTY: Final = 5
 LATEST: Final = 6
 
+# UnaryKind and BinaryKind are numbers that overlap, so the operators of each have a table
 _UNARY: Final = {UnaryKind.TYPE_OF: LATEST, UnaryKind.FFI: LATEST}
 _BINARY: Final = {
     BinaryKind.BITWISE_AND: SCOPES,
     BinaryKind.BITWISE_OR: SCOPES,
     BinaryKind.BITWISE_XOR: SCOPES,
     BinaryKind.STRICT_NOT_EQUAL: SCOPES,
-    **{kind: LATEST for kind in BinaryKind if kind >= BinaryKind.EQUAL and kind is not BinaryKind.GET},
+    **{kind: LATEST for kind in BinaryKind if kind >= BinaryKind.EQUAL},
 }
 _CHECKS: Final = {CheckKind.IF: MIN_VERSION, CheckKind.ALL: SCOPES, CheckKind.REJECT: LATEST}
 
@@ -63,45 +59,45 @@ def check_version(declared: int, program: Program, *, third_party: bool) -> None
 
 def _version(program: Program, third_party: bool, containers: int) -> int:
     """Returns the version that the contents need, where arrays, maps and `.get` count as `containers`."""
+    binary = {**_BINARY, BinaryKind.GET: containers}
+    needed = {MIN_VERSION}
 
-    def term_version(term: Term) -> int:
-        kind, value = term
-        if kind in (ARRAY, MAP):
-            return containers
-        if kind == NULL:
-            return LATEST
-        return max(map(term_version, value), default=MIN_VERSION) if kind == SET else MIN_VERSION
+    def add_terms(terms: Iterable[Term]) -> None:
+        for kind, value in terms:
+            if kind == SET:
+                add_terms(value)
+            elif kind in (ARRAY, MAP):
+                needed.add(containers)
+            elif kind == NULL:
+                needed.add(LATEST)
 
-    def op_version(op: Op) -> int:
-        if isinstance(op, Value):
-            return term_version(op.term)
-        if isinstance(op, Unary):
-            return _UNARY.get(op.kind, MIN_VERSION)
-        if isinstance(op, Binary):
-            return containers if op.kind is BinaryKind.GET else _BINARY.get(op.kind, MIN_VERSION)
-        assert isinstance(op, Closure)
-        return LATEST
+    def add_body(query: Rule | Query) -> None:
+        if query.scopes:
+            needed.add(SCOPES)
+        for predicate in query.body:
+            add_terms(predicate.terms)
+        for expression in query.expressions:
+            for op in expression.ops:
+                if isinstance(op, Value):
+                    add_terms((op.term,))
+                elif isinstance(op, Closure):
+                    needed.add(LATEST)
+                elif isinstance(op, Unary):
+                    needed.add(_UNARY.get(op.kind, MIN_VERSION))
+                else:
+                    needed.add(binary.get(op.kind, MIN_VERSION))
 
-    def predicate_version(predicate: Predicate) -> int:
-        return _highest(term_version, predicate.terms)
-
-    def body_version(rule: Rule | Query) -> int:
-        return max(
-            SCOPES if rule.scopes else MIN_VERSION,
-            _highest(predicate_version, rule.body),
-            _highest(lambda expression: _highest(op_version, expression.ops), rule.expressions),
-        )
-
-    return max(
-        THIRD_PARTY if third_party else MIN_VERSION,
-        SCOPES if program.scopes else MIN_VERSION,
-        _highest(predicate_version, program.facts),
-        _highest(body_version, program.rules),
-        _highest(lambda rule: predicate_version(rule.head), program.rules),
-        _highest(lambda check: _CHECKS[check.kind], program.checks),
-        _highest(lambda check: _highest(body_version, check.queries), program.checks),
-    )
-
-
-def _highest(version: Callable[[T], int], items: Iterable[T]) -> int:
-    return max(map(version, items), default=MIN_VERSION)
+    if third_party:
+        needed.add(THIRD_PARTY)
+    if program.scopes:
+        needed.add(SCOPES)
+    for fact in program.facts:
+        add_terms(fact.terms)
+    for rule in program.rules:
+        add_terms(rule.head.terms)
+        add_body(rule)
+    for check in program.checks:
+        needed.add(_CHECKS[check.kind])
+        for query in check.queries:
+            add_body(query)
+    return max(needed)
