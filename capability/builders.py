@@ -19,7 +19,9 @@ ScopeParameters = Mapping[str, PublicKey] | None
 """Keys for the `{name}` after `trusting`."""
 
 _Item = TypeVar("_Item", Predicate, syntax.Rule, syntax.Check, syntax.Policy)
+_Complete = TypeVar("_Complete", Predicate, syntax.Rule, syntax.Check, syntax.Policy, Program)
 _Clause = TypeVar("_Clause", syntax.Query, syntax.Rule)
+_Expected = TypeVar("_Expected")
 
 
 class _Statement(Generic[_Item]):
@@ -178,40 +180,46 @@ class StatementBuilder:
         """
         from capability.datalog.parser import parse_block
 
-        self.add_program(bind_program(parse_block(_text(source)), parameters, scope_parameters))
+        self._extend(bind_program(parse_block(_text(source)), parameters, scope_parameters))
 
     def add_program(self, program: Program) -> None:
-        """Adds all statements of `program`, which has no policies and no parameters left."""
+        """Adds all statements of `program`, each trusting what it trusts there.
+
+        Raises ValueError when it has policies, ParameterError when a parameter in it has no value.
+        """
         if program.policies:
             raise ValueError("only an authorizer has policies")
-        if program.scopes and not (self._scopes or self._rules or self._checks):
-            self._scopes = program.scopes
-        elif program.scopes and program.scopes != self._scopes:
-            program = _with_clauses(program, program.scopes)
-        self._facts += program.facts
-        self._rules += program.rules
-        self._checks += program.checks
+        program = complete(program)
+        if self._scopes and not program.scopes:
+            program = with_clauses(program, (ScopeKind.AUTHORITY,))
+        self._extend(program)
 
     def add_fact(self, fact: Fact) -> None:
         """Adds `fact`; raises ParameterError when a parameter in it has no value."""
-        self._facts.append(_complete(_expect(Fact, fact, "fact").item))
+        self._facts.append(complete(expect(Fact, fact, "fact").item))
 
     def add_rule(self, rule: Rule) -> None:
         """Adds `rule`; raises ParameterError when a parameter in it has no value."""
-        self._rules.append(_complete(_expect(Rule, rule, "rule").item))
+        self._rules.append(complete(expect(Rule, rule, "rule").item))
 
     def add_check(self, check: Check) -> None:
         """Adds `check`; raises ParameterError when a parameter in it has no value."""
-        self._checks.append(_complete(_expect(Check, check, "check").item))
+        self._checks.append(complete(expect(Check, check, "check").item))
 
     def merge(self, builder: "BlockBuilder") -> None:
         """Adds all statements of `builder`, each trusting what it trusted there; `builder` stays as it is."""
-        program = _expect(BlockBuilder, builder, "builder").program
-        if self._scopes and not program.scopes:
-            program = _with_clauses(program, (ScopeKind.AUTHORITY,))
-        self.add_program(program)
+        self.add_program(expect(BlockBuilder, builder, "builder").program)
         if self._context is None:
             self._context = builder.context
+
+    def _extend(self, program: Program) -> None:
+        if program.scopes and not (self._scopes or self._rules or self._checks):
+            self._scopes = program.scopes
+        elif program.scopes and program.scopes != self._scopes:
+            program = with_clauses(program, program.scopes)
+        self._facts += program.facts
+        self._rules += program.rules
+        self._checks += program.checks
 
     def __repr__(self) -> str:
         from capability.datalog.printer import print_program
@@ -263,19 +271,20 @@ def _values(
 
     terms = {name: to_term(value) for name, value in (parameters or {}).items()}
     keys = {
-        name: _expect(PublicKey, key, f"scope_parameters[{name!r}]").scope
+        name: expect(PublicKey, key, f"scope_parameters[{name!r}]").scope
         for name, key in (scope_parameters or {}).items()
     }
     return terms, keys
 
 
-def _complete(item: _Item) -> _Item:
+def complete(item: _Complete) -> _Complete:
+    """Returns `item`; raises ParameterError when a parameter in it has no value."""
     from capability.datalog.parameters import bind
 
     return bind(item, {}, {})
 
 
-def _with_clauses(program: Program, scopes: tuple[Scope, ...]) -> Program:
+def with_clauses(program: Program, scopes: tuple[Scope, ...]) -> Program:
     """Returns `program` with `scopes` written out wherever the block's clause would have held."""
 
     def clause(item: _Clause) -> _Clause:
@@ -284,18 +293,17 @@ def _with_clauses(program: Program, scopes: tuple[Scope, ...]) -> Program:
     def clauses(items: Iterable[_Clause]) -> tuple[_Clause, ...]:
         return tuple(clause(item) for item in items)
 
-    return replace(
-        program,
-        scopes=(),
-        rules=clauses(program.rules),
-        checks=tuple(replace(check, queries=clauses(check.queries)) for check in program.checks),
+    return Program(
+        (),
+        program.facts,
+        clauses(program.rules),
+        tuple(replace(check, queries=clauses(check.queries)) for check in program.checks),
+        tuple(replace(policy, queries=clauses(policy.queries)) for policy in program.policies),
     )
 
 
-_Expected = TypeVar("_Expected")
-
-
-def _expect(kind: type[_Expected], value: object, name: str) -> _Expected:
+def expect(kind: type[_Expected], value: object, name: str) -> _Expected:
+    """Returns `value`, or raises TypeError: the argument `name` is of another type."""
     if not isinstance(value, kind):
         raise TypeError(f"argument {name!r} must be a {kind.__name__}, not {type(value).__name__}")
     return value

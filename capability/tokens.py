@@ -18,8 +18,9 @@ from capability.errors import (
     BiscuitBuildError,
     BiscuitSerializationError,
     BiscuitValidationError,
-    CapabilityError,
+    FormatError,
     SealedError,
+    StoreError,
     UnknownRootKey,
 )
 from capability.keys import PublicKey, Signer
@@ -29,7 +30,7 @@ from capability.wire import envelope as wire
 from capability.wire.block import Block, decode_block, encode_block
 from capability.wire.envelope import MAX_BLOCKS, MAX_BYTES, Envelope, FinalSignature
 from capability.wire.symbols import KeyTable, SymbolTable
-from capability.wire.text import from_text, to_text
+from capability.wire.text import PREFIX, from_text, to_text
 
 RootKey = PublicKey | KeySet | Callable[[int | None], PublicKey]
 """Where the root key comes from: the key, a key set, or a function of the token's root key id."""
@@ -138,8 +139,8 @@ class _Token:
     def append(self, block: BlockBuilder) -> Self:
         """Returns a narrower token, with `block` at its end; raises SealedError if this one is sealed.
 
-        A block can only restrict: its facts are not trusted by what the blocks before it or an authorizer
-        ask for.
+        A block can only restrict: what it states is trusted by nothing but itself, unless a statement
+        names its scope.
         """
         if not isinstance(block, BlockBuilder):
             raise TypeError(f"argument 'block' must be a BlockBuilder, not {type(block).__name__}")
@@ -286,14 +287,17 @@ class Biscuit(_Token):
         Raises BiscuitValidationError, in one of its forms, for anything that is not a token of that key. A
         token with more bytes or blocks than allowed is refused before any signature is looked at.
         """
-        return _verify(wire.decode(_octets(data), max_bytes=max_bytes, max_blocks=max_blocks), root)
+        envelope = wire.decode(_octets(data), max_bytes=max_bytes, max_blocks=max_blocks)
+        root_key = _select(root, envelope.root_key_id)
+        chain.verify(envelope, root_key)
+        return cls._verified(envelope, *_decode_blocks(envelope), root_key)
 
     @classmethod
     def from_base64(
         cls, data: str, root: RootKey, *, max_bytes: int = MAX_BYTES, max_blocks: int = MAX_BLOCKS
     ) -> "Biscuit":
         """Returns the token of URL-safe base64, as `from_bytes`; a `biscuit:` prefix is allowed."""
-        return cls.from_bytes(_from_text(data), root, max_bytes=max_bytes, max_blocks=max_blocks)
+        return cls.from_bytes(_from_text(data, max_bytes), root, max_bytes=max_bytes, max_blocks=max_blocks)
 
     @property
     def root_key(self) -> PublicKey:
@@ -345,24 +349,20 @@ class UnverifiedBiscuit(_Token):
         cls, data: str, *, max_bytes: int = MAX_BYTES, max_blocks: int = MAX_BLOCKS
     ) -> "UnverifiedBiscuit":
         """Returns the token of URL-safe base64; a `biscuit:` prefix is allowed."""
-        return cls.from_bytes(_from_text(data), max_bytes=max_bytes, max_blocks=max_blocks)
+        return cls.from_bytes(_from_text(data, max_bytes), max_bytes=max_bytes, max_blocks=max_blocks)
 
     def verify(self, root: RootKey) -> Biscuit:
         """Returns the token as a Biscuit; raises BiscuitValidationError as `Biscuit.from_bytes` does."""
-        return _verify(self._envelope, root)
-
-
-def _verify(envelope: Envelope, root: RootKey) -> Biscuit:
-    root_key = _select(root, envelope.root_key_id)
-    chain.verify(envelope, root_key)
-    return Biscuit._verified(envelope, *_decode_blocks(envelope), root_key)
+        root_key = _select(root, self._envelope.root_key_id)
+        chain.verify(self._envelope, root_key)
+        return Biscuit._verified(self._envelope, self._blocks, self._symbols, self._keys, root_key)
 
 
 def _select(root: RootKey, key_id: int | None) -> PublicKey:
     """Returns the root key for `key_id`.
 
-    A function that fails does not know the key, as in biscuit-python; one that cannot be asked now says so
-    with an error of this package, such as StoreUnavailable.
+    A function that fails does not know the key, as in biscuit-python; one that cannot tell now raises
+    StoreUnavailable, which reaches the caller.
     """
     if isinstance(root, PublicKey):
         return root
@@ -374,7 +374,7 @@ def _select(root: RootKey, key_id: int | None) -> PublicKey:
         )
     try:
         key: object = root(key_id)
-    except CapabilityError:
+    except (BiscuitValidationError, StoreError):
         raise
     except Exception as error:  # whatever it was, the token is refused
         raise UnknownRootKey(f"the function gave no root key for the key id {key_id}") from error
@@ -399,7 +399,9 @@ def _octets(data: object) -> bytes:
     return data
 
 
-def _from_text(data: object) -> bytes:
+def _from_text(data: object, max_bytes: int) -> bytes:
     if not isinstance(data, str):
         raise TypeError(f"argument 'data' must be a str, not {type(data).__name__}")
+    if len(data) > len(PREFIX) + (max_bytes + 2) // 3 * 4:
+        raise FormatError(f"the token is longer than {max_bytes} bytes", code="format.size")
     return from_text(data)

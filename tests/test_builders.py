@@ -252,6 +252,16 @@ def test_merging_keeps_what_each_statement_trusts() -> None:
     )
 
 
+def test_a_program_s_statements_keep_what_they_trust_too() -> None:
+    builder = BlockBuilder("trusting previous")
+    builder.add_program(parse_block("check if a(1); trusts(1) <- b(1) trusting previous"))
+    assert builder.program == parse_block(
+        "trusting previous; check if a(1) trusting authority; trusts(1) <- b(1) trusting previous"
+    )
+    with pytest.raises(ParameterError, match="Missing"):
+        builder.add_program(parse_block("check if a({x})"))
+
+
 def test_merging_takes_the_context_only_where_there_is_none() -> None:
     first, second = BlockBuilder("f(1)"), BlockBuilder("f(2)")
     second.set_context("second")

@@ -160,6 +160,8 @@ def test_a_function_that_cannot_ask_says_so_and_every_other_failure_is_an_unknow
         Biscuit.from_base64(text, unknown)
     assert isinstance(caught.value.__cause__, KeyError)
     with pytest.raises(UnknownRootKey):
+        Biscuit.from_base64(text, lambda key_id: PublicKey("ed25519/no key"))
+    with pytest.raises(UnknownRootKey):
         Biscuit.from_base64(text, lambda key_id: None)  # type: ignore[arg-type, return-value]
 
 
@@ -255,6 +257,13 @@ def test_sizes_are_bounded_before_signatures(reader: str) -> None:
         assert caught.value.code == "format.size"
         with pytest.raises(FormatError):
             read_unverified(data, **bounds)
+
+
+def test_text_too_long_is_refused_before_it_is_decoded() -> None:
+    for read in (lambda text: Biscuit.from_base64(text, ROOT.public_key), UnverifiedBiscuit.from_base64):
+        with pytest.raises(FormatError) as caught:
+            read("!" * 100_000)
+        assert caught.value.code == "format.size"
 
 
 def test_no_token_is_written_that_readers_refuse() -> None:
