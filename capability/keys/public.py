@@ -153,6 +153,9 @@ class PublicKey:
 
 def parse_algorithm(number: int) -> Algorithm:
     """Returns the algorithm with a number on the wire; raises KeyFormatError."""
+    # with its arguments swapped, a call would show a secret in the error below
+    if not isinstance(number, int):
+        raise TypeError(f"an algorithm is an Algorithm, not {type(number).__name__}")
     try:
         return Algorithm(number)
     except ValueError as error:
@@ -162,11 +165,12 @@ def parse_algorithm(number: int) -> Algorithm:
 def parse_text(text: str, suffix: str) -> tuple[Algorithm, bytes]:
     """Returns what `<label><suffix>/<hex>` says; raises KeyFormatError.
 
-    What was given is not quoted in the error: it may be most of a private key.
+    A line end after it is allowed, since keys are read from files. What was given is not quoted in the error:
+    it may be most of a private key.
     """
     if not isinstance(text, str):
         raise TypeError(f"a key's text is a str, not {type(text).__name__}")
-    name, _, digits = text.partition("/")
+    name, _, digits = text.removesuffix("\n").removesuffix("\r").partition("/")
     algorithm = ALGORITHMS.get(name.removesuffix(suffix))
     # bytes.fromhex alone would allow white space between the digits
     if algorithm is not None and name.endswith(suffix) and digits.isalnum():
