@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import biscuit_auth
 import pytest
 
 from capability.attenuation import Vocabulary, restriction
 from capability.datalog.parser import parse_block
 from capability.datalog.printer import print_program
 from capability.datalog.program import Program
+from capability.keys import KeyPair
+from capability.tokens import BiscuitBuilder
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -163,6 +166,58 @@ def test_nothing_named_is_nothing_checked() -> None:
     assert restriction() == Program()
 
 
+REQUEST = {
+    "application": 'application("orders");',
+    "operation": 'operation("read");',
+    "tenant": 'tenant("acme");',
+    "resource": 'resource("/orders/7");',
+    "time": "time(2026-11-01T12:30:00Z);",
+}
+NARROWINGS: dict[str, dict[str, Any]] = {
+    "application": {"applications": ["orders", "billing"]},
+    "operation": {"operations": ["read"]},
+    "tenant": {"tenants": ["acme"]},
+    "resource": {"resources": ["/other", "/orders/"]},
+    "time": {"expires": timedelta(hours=1), "not_before": timedelta(minutes=10)},
+}
+
+
+@pytest.mark.parametrize("name", NARROWINGS)
+@pytest.mark.parametrize(
+    ("wrong", "allowed"),
+    [
+        ({}, True),
+        ({"application": 'application("admin");'}, False),
+        ({"operation": 'operation("write");'}, False),
+        ({"tenant": 'tenant("acme2");'}, False),
+        ({"resource": 'resource("/orders");'}, True),
+        ({"resource": 'resource("/orders-old");'}, False),
+        ({"resource": 'resource("/");'}, False),
+        ({"time": "time(2026-11-01T13:00:00Z);"}, True),
+        ({"time": "time(2026-11-01T13:00:01Z);"}, False),
+        ({"time": "time(2026-11-01T12:09:59Z);"}, False),
+        ({"operation": 'operation("read"); operation("write");'}, False),
+        ({"operation": "", "application": "", "tenant": "", "resource": "", "time": ""}, False),
+    ],
+)
+def test_the_rust_engine_allows_just_what_was_named(name: str, wrong: dict[str, str], allowed: bool) -> None:
+    root = KeyPair()
+    token = BiscuitBuilder("user(1)").build(root.private_key).attenuate(**NARROWINGS[name], now=NOW)
+    theirs = biscuit_auth.Biscuit.from_base64(
+        token.to_base64(), biscuit_auth.PublicKey(repr(root.public_key))
+    )
+    authorizer: Any = biscuit_auth.AuthorizerBuilder(f"{''.join((REQUEST | wrong).values())} allow if true")
+    limits = authorizer.limits()
+    limits.max_time = timedelta(seconds=10)
+    authorizer.set_limits(limits)
+    built = authorizer.build(theirs)
+    if allowed or name not in wrong:
+        built.authorize()
+    else:
+        with pytest.raises(biscuit_auth.AuthorizationError, match=r"Check n°[01] in block n°1"):
+            built.authorize()
+
+
 HEAVY = ("lark", "cryptography", "re2", "sqlite_utils", "sqlite3", "click")
 
 NARROW = """
@@ -177,9 +232,6 @@ print(" ".join(name for name in sys.argv[2].split() if name in sys.modules))
 
 
 def test_narrowing_loads_no_heavy_module(run_python: Callable[..., str]) -> None:
-    from capability.keys import KeyPair
-    from capability.tokens import BiscuitBuilder
-
     token = BiscuitBuilder('right("orders", "read")').build(KeyPair().private_key)
     heavy_modules = " ".join(
         (*HEAVY, "capability.datalog.parser", "capability.datalog.engine", "capability.authorizer")
