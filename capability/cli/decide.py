@@ -1,0 +1,116 @@
+"""`cap verify`."""
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from capability.cli.failures import Exit, Failure, hint_for, usage
+from capability.cli.group import command
+from capability.cli.inputs import Session
+from capability.cli.keyfiles import required_public_keys
+from capability.cli.options import (
+    param_option,
+    raw_option,
+    request_options,
+    root_options,
+    store_option,
+    token_argument,
+)
+from capability.cli.output import Result, one_line
+from capability.cli.parameters import check_used, parse_parameters
+from capability.cli.stores import DeferredStore, url_for_reading
+
+if TYPE_CHECKING:
+    from capability.decision import Decision
+
+TOKEN_DECIDES: Final = "allow if true"
+"""The policy when there is none: whatever the checks of a genuine token let pass is allowed."""
+
+
+@command(
+    "verify",
+    "cap verify --operation read --application orders < token",
+    "cap verify token --resource /orders/7 --policy policy.datalog --store sqlite:///cap.db",
+    "cap verify token --fact 'user(\"ann\")' --policy 'allow if user($u), right($u)' --json",
+)
+@token_argument
+@request_options
+@click.option(
+    "--policy",
+    metavar="DATALOG",
+    help="Who is let in: text, a file, or -.  [env var: CAP_POLICY; default: allow if true]",
+)
+@param_option
+@root_options
+@raw_option
+@store_option
+@click.pass_obj
+def verify(
+    session: Session,
+    token: str | None,
+    applications: tuple[str, ...],
+    operations: tuple[str, ...],
+    resources: tuple[str, ...],
+    tenants: tuple[str, ...],
+    facts: tuple[str, ...],
+    policy: str | None,
+    params: tuple[str, ...],
+    public_key: str | None,
+    keys: str | None,
+    raw: bool,
+    store: str | None,
+) -> Result:
+    """Decide whether TOKEN allows a request: exit code 0 if so, 1 if not, and one line that says why.
+
+    TOKEN is a file, - for stdin, or what is piped in, or else $CAP_TOKEN. The options state the request;
+    what a check of the token asks for and nobody states is denied. An option given twice asks twice, and all
+    must be allowed.
+
+    Without --policy the token's own checks decide: a genuine token that has none allows everything. A policy
+    says what a token must hold besides.
+
+    Revocations are read from the store that is configured, and if it cannot be read nothing is allowed (exit
+    code 5). If none is configured, then from the one that `cap revoke` makes in your data folder, once it is
+    there.
+    """
+    root = required_public_keys(session, public_key, keys)
+    url = url_for_reading(session, store)
+    parameters = parse_parameters(params)
+    source = policy or os.environ.get("CAP_POLICY") or session.config.policy
+    text = session.read_datalog(source) if source else TOKEN_DECIDES
+
+    from capability.builders import Fact
+    from capability.datalog.parser import parse_program
+    from capability.guard import Guard
+
+    check_used(parameters, [parse_program(text)])
+    stated = [Fact(each) for each in facts]
+    try:
+        guard = Guard(
+            root,
+            text,
+            None if url is None else DeferredStore(url),
+            parameters=parameters.terms,
+            scope_parameters=parameters.keys,
+        )
+    except ValueError as error:
+        raise Failure(Exit.PROGRAM, "language.policy", str(error), "leave that out of the policy") from error
+    named = {"application": applications, "operation": operations, "resource": resources, "tenant": tenants}
+    asked = {name: values or None for name, values in named.items()}
+    try:
+        decision = guard.check(session.read_token(token, raw=raw), facts=stated, **asked)
+    except ValueError as error:
+        raise usage(str(error), "see the examples in `cap verify --help`") from error
+    return _result(decision)
+
+
+def _result(decision: "Decision") -> Result:
+    """Returns a yes or a no as a result; and what is neither as a failure."""
+    data = {**decision.to_dict(), "revocation_checked": decision.revocation_revision is not None}
+    line = one_line(decision.reason)
+    if decision.exit_code in (Exit.DONE, Exit.DENIED):
+        word = decision.outcome.value
+        return Result(line if line.startswith(word) else f"{word}: {line}", data, exit=decision.exit_code)
+    failure = Failure(Exit(decision.exit_code), decision.code, line, hint_for(decision.code))
+    return Result("", data, exit=decision.exit_code, failure=failure)

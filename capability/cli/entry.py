@@ -1,0 +1,115 @@
+"""The way in: finds the command, runs it, prints what it hands back or why it could not."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from capability.cli.failures import Exit, Failure, failure_of, usage
+from capability.cli.group import JSON, LazyGroup
+from capability.cli.inputs import Session
+from capability.cli.output import Result, print_failure, print_result, silence_stdout
+from capability.datalog.errors import DatalogError
+from capability.errors import CapabilityError
+
+COMPLETE = "_CAP_COMPLETE"
+"""The variable by which a shell's completion asks; click's name for it."""
+
+
+@click.group(
+    "cap",
+    cls=LazyGroup,
+    lazy={
+        "keygen": ("keygen", "keygen", "Make a key pair."),
+        "mint": ("mint", "mint", "Make a token."),
+        "attenuate": ("narrow", "attenuate", "Narrow a token; needs no key."),
+        "seal": ("narrow", "seal", "Make a token that cannot be narrowed further."),
+        "inspect": ("show", "inspect", "Show what a token allows and holds."),
+        "verify": ("decide", "verify", "Decide whether a token allows a request."),
+        "query": ("query", "query", "Run a rule against a token's facts."),
+        "revoke": ("revoking", "revoke", "Revoke a token and all that descend from it."),
+        "revoked": ("revoking", "revoked", "List what is revoked, or look a token up."),
+        "third-party": ("thirdparty", "third_party", "Have someone else sign a block."),
+        "completion": ("completion", "completion", "Print a script for your shell's completion."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=False,
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="CAP_CONFIG",
+    show_envvar=True,
+    help="Read this configuration, not the nearest cap.toml.",
+)
+@click.version_option(package_name="capability-tokens", prog_name="cap")
+@click.pass_context
+def cap(context: click.Context, config: Path | None) -> None:
+    """Make, narrow, check and revoke capability tokens.
+
+    A token comes from a file, from stdin (`-`, or what is piped in) or from $CAP_TOKEN; never from the
+    command line, where every process could read it. Settings come from flags, then from CAP_... variables,
+    then from cap.toml: the nearest one upwards, else the one in your configuration folder.
+
+    Exit codes: 0 done or allowed, 1 denied, 2 usage, 3 bad token or key, 4 bad Datalog, 5 store
+    unavailable, 6 limit reached.
+    """
+    context.obj = Session(config)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `cap` with `arguments` (those of the process, if None) and returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if COMPLETE in os.environ:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cap, {}, "cap", COMPLETE, os.environ[COMPLETE])
+    as_json = "--json" in words
+    try:
+        try:
+            return _run(words)
+        except Failure as failure:
+            print_failure(failure, as_json=as_json)
+            return failure.exit
+    except BrokenPipeError:
+        silence_stdout()
+        return Exit.OUTPUT_CLOSED
+
+
+def _run(words: list[str]) -> int:
+    """Runs a command. Raises Failure for whatever keeps it from its result."""
+    try:
+        with cap.make_context("cap", words) as context:
+            result = cap.invoke(context)
+            assert isinstance(result, Result)
+            print_result(result, as_json=context.meta.get(JSON, False))
+            return result.exit
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except (KeyboardInterrupt, click.Abort) as stop:
+        raise Failure(Exit.INTERRUPTED, "interrupted", "interrupted", "run the command again") from stop
+    except click.UsageError as error:
+        raise usage(error.format_message(), _help_hint(error)) from error
+    except click.ClickException as error:
+        raise usage(error.format_message(), "see `cap --help`") from error
+    except (CapabilityError, DatalogError) as error:
+        raise failure_of(error) from error
+    except (Failure, BrokenPipeError):
+        raise
+    except Exception as error:
+        # Nothing is decided here: whatever it was, the answer is a failure, and never 0 or 1.
+        if os.environ.get("CAP_DEBUG"):
+            raise
+        raise Failure(
+            Exit.DEFECT,
+            "defect",
+            f"a defect of cap: {type(error).__name__}",
+            "please report it; CAP_DEBUG=1 shows where it happened",
+        ) from error
+
+
+def _help_hint(error: click.UsageError) -> str:
+    path = "cap" if error.ctx is None else error.ctx.command_path
+    return f"see `{path} --help`"

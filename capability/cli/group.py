@@ -1,0 +1,76 @@
+"""Commands as click knows them: groups that import a command when it is called, and the shape of each."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from capability.cli.output import Result
+
+JSON = "capability.cli.json"
+"""Where a context keeps whether the result is wanted as JSON."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are named by module, so that help and completion import none of them.
+
+    `lazy` maps a command's name to (module, attribute, one line of help), in the order of listing.
+    """
+
+    def __init__(self, *arguments: Any, lazy: Mapping[str, tuple[str, str, str]], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.lazy = lazy
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.lazy)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in self.lazy:
+            return None
+        module, attribute, _ = self.lazy[name]
+        found: click.Command = getattr(importlib.import_module(f"capability.cli.{module}"), attribute)
+        return found
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, _, help_line) in self.lazy.items()])
+
+
+class CapCommand(click.Command):
+    """A command with examples at the end of its help."""
+
+    def __init__(self, *arguments: Any, examples: tuple[str, ...], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.examples = examples
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples"):
+            for example in self.examples:
+                # As it is to be typed: wrapped lines would break when pasted.
+                formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+def command(name: str, *examples: str, **options: Any) -> Callable[[Callable[..., Result]], click.Command]:
+    """Makes a command of a function that returns a Result, and gives it --json."""
+
+    def decorate(function: Callable[..., Result]) -> click.Command:
+        made: click.Command = click.command(name, cls=CapCommand, examples=examples, **options)(function)
+        made.params.append(
+            click.Option(
+                ["--json", "as_json"],
+                is_flag=True,
+                expose_value=False,
+                callback=_note_json,
+                is_eager=True,
+                help="Print the result as JSON; errors too, on stdout.",
+            )
+        )
+        return made
+
+    return decorate
+
+
+def _note_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    context.find_root().meta[JSON] = value
+    return value

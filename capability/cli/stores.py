@@ -1,0 +1,81 @@
+"""Which store a command uses: --store or $CAP_STORE, then cap.toml, then one in the user's data folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from capability.cli.failures import usage
+from capability.cli.inputs import Session
+
+if TYPE_CHECKING:
+    from capability.revocation import RevocationStatus
+    from capability.store import Store
+
+
+def open_for_writing(session: Session, flag: str | None) -> "Store":
+    """Opens the store, and makes it where there is none."""
+    from capability.store import create_store
+
+    url = _configured(session, flag)
+    if url is None:
+        path = _default_path()
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise usage(
+                f"cannot make the folder {str(path.parent)!r} for the store", "name a store with --store"
+            ) from error
+        url = f"sqlite:///{path}"
+    return create_store(url)
+
+
+def url_for_reading(session: Session, flag: str | None) -> str | None:
+    """Returns the URL of the store, or None when none is configured and the user's own was never made.
+
+    One that is configured must be there: a store that is gone must not read as "nothing is revoked".
+    """
+    url = _configured(session, flag)
+    if url is None:
+        path = _default_path()
+        return f"sqlite:///{path}" if path.exists() else None
+    from capability.store import sqlite_path
+
+    sqlite_path(url)  # a URL that is none is a mistake of the caller, and no store that is down
+    return url
+
+
+class DeferredStore:
+    """The revocations of a store that is opened when it is first asked.
+
+    So a store that cannot be opened is a store that cannot answer, which is the guard's to judge, and a
+    token that is none is refused without one.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def status(self, revocation_ids: Sequence[bytes]) -> "RevocationStatus":
+        """Returns what the store answers."""
+        from capability.store import open_store
+
+        with open_store(self._url) as store:
+            return store.status(revocation_ids)
+
+
+def ensure_configured(session: Session, flag: str | None) -> None:
+    """Makes the store that is configured, if one is, where there is none yet."""
+    if _configured(session, flag) is not None:
+        open_for_writing(session, flag).close()
+
+
+def _configured(session: Session, flag: str | None) -> str | None:
+    url = flag or session.config.store
+    if url == "memory:":
+        raise usage("a store in memory ends with the command", "use sqlite:///PATH", "store.url")
+    return url
+
+
+def _default_path() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("cap", appauthor=False)) / "cap.db"
