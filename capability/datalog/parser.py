@@ -14,11 +14,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from capability.datalog.errors import ParseError
-from capability.datalog.literals import Located, Mistake, Mistakes
+from capability.datalog.literals import Mistake, Mistakes
+from capability.datalog.parameters import names
 from capability.datalog.program import Check, Policy, Predicate, Program, Rule, Scope
 from capability.datalog.source_errors import located, unexpected
 from capability.datalog.terms import Term
-from capability.datalog.transform import MAX_EXPRESSION_DEPTH, Transform, too_deep
+from capability.datalog.transform import MAX_EXPRESSION_DEPTH, Atom, Transform, too_deep
 
 if TYPE_CHECKING:
     from lark import Lark, Token
@@ -102,19 +103,18 @@ def parse_policy(source: str) -> Policy:
 
 
 def parse_term(source: str) -> Term:
-    """Returns the value that `source` writes: neither a variable nor a parameter, nor one in a container.
-
-    Raises ParseError.
-    """
-    for piece in _pieces(source):
-        if not piece.mistakes and piece == (0, len(source), ()):
-            break
-        raise _error(source, piece.mistakes or (Mistake(piece.end, "unexpected `;`"),))
+    """Returns the value that `source` writes, without variables and parameters. Raises ParseError."""
+    wrong = [mistake for piece in _pieces(source) for mistake in piece.mistakes]
+    if wrong:
+        raise _error(source, wrong)
     try:
-        located_term: Located = _parse(source, 0, len(source), "single_term")
+        atom: Atom = _parse(source, 0, len(source), "single_term")
     except Mistakes as error:
         raise _error(source, error.mistakes) from error
-    return located_term.term
+    (term,) = atom.predicate.terms
+    if atom.variables or names(atom.predicate).terms:
+        raise _error(source, [Mistake(atom.offset, "a value is needed, without variables and parameters")])
+    return term
 
 
 @lru_cache(CACHED_SOURCES)

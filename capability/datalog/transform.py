@@ -204,9 +204,10 @@ class Transform(TermTransform):
 
     def predicate(self, children: Children) -> Atom:
         name: Token = children[0]
-        terms: list[Located] = children[1]
-        found = tuple((item.term[1], item.offset) for item in terms if item.term[0] == VARIABLE)
-        return Atom(Predicate(str(name), tuple(item.term for item in terms)), start_of(name), found)
+        return _atom(str(name), start_of(name), children[1])
+
+    def single_term(self, children: Children) -> Atom:
+        return _atom("", children[0].offset, children)
 
     # ---- scopes
 
@@ -278,6 +279,11 @@ class Transform(TermTransform):
     def value(self, children: Children) -> Operand:
         term, offset, depth = children[0]
         return Operand(Value(term), offset, depth, {term[1]: offset} if term[0] == VARIABLE else {})
+
+
+def _atom(name: str, offset: int, terms: list[Located]) -> Atom:
+    found = tuple((item.term[1], item.offset) for item in terms if item.term[0] == VARIABLE)
+    return Atom(Predicate(name, tuple(item.term for item in terms)), offset, found)
 
 
 def _unbound(name: str, offset: int) -> Mistake:
