@@ -169,7 +169,7 @@ class KeySet:
         return hash(self._version)
 
     def __repr__(self) -> str:
-        return f"<KeySet {self._version[:12]} of {len(self)} keys>"
+        return f"<KeySet {self._version[:12]}, key ids {', '.join(_shown(entry.key_id) for entry in self)}>"
 
 
 def _shown(key_id: int | None) -> str:
