@@ -47,7 +47,7 @@ def case(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def read(case: dict[str, Any]) -> bytes:
-    return (samples_dir() / case["filename"]).read_bytes()
+    return samples_dir().joinpath(str(case["filename"])).read_bytes()
 
 
 def test_there_are_38_tokens_and_50_validations() -> None:
