@@ -35,6 +35,7 @@ POLICY = "allow if operation($op), application($app), right($app, $op);"
 CLOSURE = "path($a, $b) <- edge($a, $b); path($a, $c) <- path($a, $b), edge($b, $c);"
 CLOSURE_EDGES = 30
 
+
 @dataclass(frozen=True)
 class Measurement:
     """One job, timed for both: medians in microseconds, and the median of ours / theirs."""
@@ -154,7 +155,9 @@ def main() -> None:
         "biscuit-python": version("biscuit-python"),
         "rounds": ROUNDS,
     }
-    RESULTS.write_text(json.dumps({**context, "results": [asdict(result) for result in results]}, indent=2) + "\n")
+    RESULTS.write_text(
+        json.dumps({**context, "results": [asdict(result) for result in results]}, indent=2) + "\n"
+    )
     print(f"written to {RESULTS.name}")
 
 

@@ -18,38 +18,44 @@ CLI_HEADER = """\
 
 Generated from the commands' own `--help` by `make docs`.
 
-Exit codes: 0 allowed or done, 1 denied (revoked included), 2 usage, 3 bad token or key, 4 bad program or policy (execution
-errors too), 5 store unavailable, 6 limit reached. The result goes to stdout; `error:` and `hint:` go to stderr.
+The result goes to stdout; `error:` and `hint:` go to stderr, and the exit code tells the kind of error.
 """
 
 
-def _commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yields the words and the help text of `command` and of all below it, in the order of the help."""
-    context = click.Context(command, info_name=" ".join(path), terminal_width=WIDTH, max_content_width=WIDTH)
-    yield path, command.get_help(context)
+def _commands(
+    command: click.Command, name: str, parent: click.Context | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yields the full name and the help of `command` and of all below it, in the order of the help."""
+    context = click.Context(
+        command,
+        parent,
+        info_name=name,
+        **{**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH},
+    )
+    yield context.command_path, command.get_help(context)
     if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            below = command.get_command(context, name)
+        for below_name in command.list_commands(context):
+            below = command.get_command(context, below_name)
             if below is not None and not below.hidden:
-                yield from _commands(below, (*path, name))
+                yield from _commands(below, below_name, context)
 
 
 def cli_reference() -> str:
     """Returns docs/cli.md: the help of every command."""
-    root = importlib.import_module("capability.cli").cap
+    root = importlib.import_module("capability.cli.entry").cap
     sections = [CLI_HEADER]
-    for path, text in _commands(root, ("cap",)):
+    for path, text in _commands(root, "cap"):
         help_lines = "\n".join(line.rstrip() for line in text.splitlines())
-        sections.append(f"{'#' * (len(path) + 1)} {' '.join(path)}\n\n```text\n{help_lines}\n```\n")
+        sections.append(f"{'#' * (path.count(' ') + 2)} {path}\n\n```text\n{help_lines}\n```\n")
     return "\n".join(sections)
 
 
 def architecture() -> str:
     """Returns docs/architecture.md with the layers as pyproject.toml declares them."""
-    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text("utf-8"))
     package = project["tool"]["importlinter"]["contracts"][0]
     drawing = "```text\n" + "\n".join(package["layers"]) + "\n```"
-    text = (DOCS / "architecture.md").read_text()
+    text = (DOCS / "architecture.md").read_text("utf-8")
     before, rest = text.split("<!-- layers -->", 1)
     _, after = rest.split("<!-- /layers -->", 1)
     return f"{before}<!-- layers -->\n{drawing}\n<!-- /layers -->{after}"
@@ -63,10 +69,10 @@ def outdated() -> list[str]:
     return [
         path.name
         for path, content in GENERATED.items()
-        if not path.exists() or path.read_text() != content()
+        if not path.exists() or path.read_text("utf-8") != content()
     ]
 
 
 if __name__ == "__main__":
     for path, content in GENERATED.items():
-        path.write_text(content())
+        path.write_text(content(), "utf-8")
