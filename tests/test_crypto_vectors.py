@@ -22,15 +22,15 @@ REFUSED = {
     # y >= p: a second encoding of the same point
     "non_canonical_A",
     "non_canonical_R",
-    # the equation holds only once both sides are multiplied by 8, which RFC 8032 leaves to the implementation;
-    # libsodium does not multiply, nor does the Rust engine
+    # the equation holds only once both sides are multiplied by 8: RFC 8032 leaves that to the implementation,
+    # and libsodium does not multiply
     "low_order_residue",
 }
 """CCTV's flags that mean refusal.
 
-What is left is accepted: `low_order_component_*` is a torsion component in a key or R of large order, where the
-equation still holds exactly, and which only the maker of the private key can bring about. (`reencoded_k` says
-how a vector was made, and comes with non-canonical points only.)
+What is left is accepted: `low_order_component_*` is a torsion component in a key or R of large order, where
+the equation still holds exactly, and which only the maker of the private key can bring about. (`reencoded_k`
+says how a vector was made, and comes with non-canonical points only.)
 """
 
 
