@@ -113,13 +113,12 @@ class _Compiler:
                 return EvaluationReason.INVALID_STACK
             right = stack.pop()
             left = stack.pop()
+            if isinstance(left, OpShape) and isinstance(right, OpShape):
+                return EvaluationReason.INVALID_STACK
+            # The ecosystem takes a closure on either side, whichever the operator writes it on.
             if isinstance(left, OpShape):
-                if isinstance(right, OpShape) or op.kind is not BinaryKind.TRY_OR:
-                    return EvaluationReason.INVALID_STACK
                 emitted = self._closure_step(op.kind, left, right, depth)
             elif isinstance(right, OpShape):
-                if op.kind is BinaryKind.TRY_OR:
-                    return EvaluationReason.INVALID_TYPE
                 emitted = self._closure_step(op.kind, right, left, depth)
             else:
                 binary = _extern_binary(op.name) if op.kind is BinaryKind.FFI else BINARY.get(op.kind)
