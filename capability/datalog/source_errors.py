@@ -65,7 +65,7 @@ _HINTS: Final = {
     "'": "strings are written in double quotes",
     "and": "conjunction is written `&&` in an expression, `,` between the parts of a query",
     "not": "negation is written `!`",
-    "-": "a negative integer is written without a space, and a date with its time and zone",
+    "-": "no space in a negative integer; a date needs its time and zone",
     "check": "a check begins with `check if`, `check all` or `reject if`",
     "allow": "a policy begins with `allow if` or `deny if`",
     "deny": "a policy begins with `allow if` or `deny if`",
