@@ -1,0 +1,1 @@
+"""The specification of the tokens, its vectors, and what makes the vectors."""
