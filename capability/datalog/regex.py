@@ -21,7 +21,7 @@ from capability.datalog.terms import byte_length
 _OPTIONS: Final = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.never_capture = True
-_OPTIONS.max_mem = 256 * 1024
+_OPTIONS.max_mem = 512 * 1024
 
 _MAX_GROUPS: Final = 200
 _MAX_REPEAT: Final = 1000
