@@ -77,8 +77,8 @@ def verify(
     root = required_public_keys(session, public_key, keys)
     url = url_for_reading(session, store)
     parameters = parse_parameters(params)
-    source = policy or os.environ.get("CAP_POLICY") or session.config.policy
-    text = session.read_datalog(source) if source else TOKEN_DECIDES
+    source = policy if policy is not None else os.environ.get("CAP_POLICY") or session.config.policy
+    text = TOKEN_DECIDES if source is None else session.read_datalog(source)
 
     from capability.builders import Fact
     from capability.datalog.parser import parse_program

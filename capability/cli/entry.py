@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from capability.cli.failures import Exit, Failure, failure_of, usage
-from capability.cli.group import JSON, LazyGroup
+from capability.cli.group import JSON, LazyGroup, suggestion
 from capability.cli.inputs import Session
 from capability.cli.output import Result, print_failure, print_result, silence_stdout
 from capability.datalog.errors import DatalogError
@@ -16,6 +16,17 @@ from capability.errors import CapabilityError
 
 COMPLETE = "_CAP_COMPLETE"
 """The variable by which a shell's completion asks; click's name for it."""
+
+
+def _print_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"cap, version {version('capability-tokens')}")
+        except PackageNotFoundError:
+            click.echo("cap, not installed, from its source")
+        context.exit()
 
 
 @click.group(
@@ -35,7 +46,6 @@ COMPLETE = "_CAP_COMPLETE"
         "completion": ("completion", "completion", "Print a script for your shell's completion."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    no_args_is_help=False,
 )
 @click.option(
     "--config",
@@ -44,7 +54,14 @@ COMPLETE = "_CAP_COMPLETE"
     show_envvar=True,
     help="Read this configuration, not the nearest cap.toml.",
 )
-@click.version_option(package_name="capability-tokens", prog_name="cap")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version.",
+)
 @click.pass_context
 def cap(context: click.Context, config: Path | None) -> None:
     """Make, narrow, check and revoke capability tokens.
@@ -90,8 +107,10 @@ def _run(words: list[str]) -> int:
         return done.exit_code
     except (KeyboardInterrupt, click.Abort) as stop:
         raise Failure(Exit.INTERRUPTED, "interrupted", "interrupted", "run the command again") from stop
+    except click.NoSuchOption as error:
+        raise _no_such_option(error) from error
     except click.UsageError as error:
-        raise usage(error.format_message(), _help_hint(error)) from error
+        raise usage(error.format_message(), f"see `{_command_path(error)} --help`") from error
     except click.ClickException as error:
         raise usage(error.format_message(), "see `cap --help`") from error
     except (CapabilityError, DatalogError) as error:
@@ -110,6 +129,13 @@ def _run(words: list[str]) -> int:
         ) from error
 
 
-def _help_hint(error: click.UsageError) -> str:
-    path = "cap" if error.ctx is None else error.ctx.command_path
-    return f"see `{path} --help`"
+def _no_such_option(error: click.NoSuchOption) -> Failure:
+    options: list[str] = []
+    if error.ctx is not None:
+        options = [name for each in error.ctx.command.get_params(error.ctx) for name in each.opts]
+    hint = suggestion(error.option_name, options, _command_path(error))
+    return usage(f"there is no option {error.option_name}", hint)
+
+
+def _command_path(error: click.UsageError) -> str:
+    return "cap" if error.ctx is None else error.ctx.command_path

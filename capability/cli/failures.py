@@ -56,6 +56,7 @@ EXITS: Final = (
     (errors.UnknownRootKey, Exit.TOKEN_OR_KEY),
     (errors.BiscuitValidationError, Exit.TOKEN_OR_KEY),
     (errors.KeyFormatError, Exit.TOKEN_OR_KEY),
+    (errors.SealedError, Exit.TOKEN_OR_KEY),
     (errors.BiscuitBuildError, Exit.PROGRAM),
     (errors.BiscuitBlockError, Exit.TOKEN_OR_KEY),
     (errors.BiscuitSerializationError, Exit.TOKEN_OR_KEY),
@@ -114,9 +115,11 @@ _LONG_RUN: Final = re.compile(r"[A-Za-z0-9_=+/-]{80,}")
 def redact(text: str) -> str:
     """Returns `text` without whole tokens and private keys, which some message might quote."""
     text = _PRIVATE_KEY.sub(r"\1...", text)
-    return _LONG_RUN.sub(lambda run: run[0] if _is_hex(run[0]) else f"{run[0][:8]}...", text)
+    return _LONG_RUN.sub(lambda run: run[0] if _is_harmless(run[0]) else f"{run[0][:8]}...", text)
 
 
-def _is_hex(run: str) -> bool:
-    """True for revocation ids and public keys, which are no secrets; base64 is hardly ever all hex."""
-    return re.fullmatch(r"[0-9a-f]+|(ed25519|secp256r1)/[0-9a-f]+", run) is not None
+def _is_harmless(run: str) -> bool:
+    """True for revocation ids and public keys, which are all hex, and for paths, whose parts are short."""
+    if re.fullmatch(r"[0-9a-f]+|(ed25519|secp256r1)/[0-9a-f]+", run):
+        return True
+    return all(len(part) < 40 for part in run.split("/"))

@@ -1,11 +1,12 @@
 """Commands as click knows them: groups that import a command when it is called, and the shape of each."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
 
+from capability.cli.failures import usage
 from capability.cli.output import Result
 
 JSON = "capability.cli.json"
@@ -19,7 +20,7 @@ class LazyGroup(click.Group):
     """
 
     def __init__(self, *arguments: Any, lazy: Mapping[str, tuple[str, str, str]], **options: Any) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, **{"no_args_is_help": False, **options})
         self.lazy = lazy
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -31,6 +32,15 @@ class LazyGroup(click.Group):
         module, attribute, _ = self.lazy[name]
         found: click.Command = getattr(importlib.import_module(f"capability.cli.{module}"), attribute)
         return found
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.lazy:
+            raise usage(
+                f"there is no command {args[0]!r}", suggestion(args[0], self.lazy, context.command_path)
+            )
+        return super().resolve_command(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -49,6 +59,14 @@ class CapCommand(click.Command):
             for example in self.examples:
                 # As it is to be typed: wrapped lines would break when pasted.
                 formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+def suggestion(word: str, known: Iterable[str], command_path: str) -> str:
+    """Returns a hint: what was probably meant, or else where to look."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"see `{command_path} --help`"
 
 
 def command(name: str, *examples: str, **options: Any) -> Callable[[Callable[..., Result]], click.Command]:

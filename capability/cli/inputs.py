@@ -165,7 +165,15 @@ def _token_text(content: bytes, *, raw: bool) -> str:
 
 def _datalog_text(content: bytes, where: str) -> str:
     failure = Failure(Exit.PROGRAM, "language.text", "the Datalog is not text", "save the file as UTF-8")
-    return decode_text(content, where, failure)
+    text = decode_text(content, where, failure)
+    if not text.strip():
+        raise Failure(
+            Exit.PROGRAM,
+            "language.empty",
+            f"{where}: there is no Datalog in it",
+            "write at least one statement",
+        )
+    return text
 
 
 def _bounded(content: bytes, where: str, what: str) -> bytes:

@@ -68,7 +68,8 @@ def mint(
     """
     from capability.tokens import BiscuitBuilder
 
-    expires = expires or os.environ.get("CAP_EXPIRES") or session.config.expires
+    if expires is None:
+        expires = os.environ.get("CAP_EXPIRES") or session.config.expires
     until = None if expires == "never" else expires
     narrowed = narrowing(applications, operations, resources, tenants, until, not_before)
     if datalog is None and not narrowed.checks:

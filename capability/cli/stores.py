@@ -69,7 +69,7 @@ def ensure_configured(session: Session, flag: str | None) -> None:
 
 
 def _configured(session: Session, flag: str | None) -> str | None:
-    url = flag or session.config.store
+    url = session.config.store if flag is None else flag
     if url == "memory:":
         raise usage("a store in memory ends with the command", "use sqlite:///PATH", "store.url")
     return url

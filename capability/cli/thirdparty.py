@@ -106,6 +106,7 @@ def append(session: Session, token: str | None, block: str, external_key: str, r
     TOKEN is a file, - for stdin, or what is piped in, or else $CAP_TOKEN. It must be the token that the
     request was made from.
     """
+    from capability.errors import BiscuitBuildError
     from capability.third_party import ThirdPartyBlock
     from capability.tokens import UnverifiedBiscuit
 
@@ -115,7 +116,15 @@ def append(session: Session, token: str | None, block: str, external_key: str, r
         ThirdPartyBlock.from_bytes(content) if raw else ThirdPartyBlock.from_base64(_text(content, "block"))
     )
     asking = UnverifiedBiscuit.from_base64(session.read_token(token, raw=raw))
-    return token_result(asking.append_third_party(key, signed), raw=raw)
+    try:
+        return token_result(asking.append_third_party(key, signed), raw=raw)
+    except BiscuitBuildError as error:
+        raise Failure(
+            Exit.TOKEN_OR_KEY,
+            error.code,
+            str(error),
+            "the block must be signed by that key, for this very token: narrow before asking, not after",
+        ) from error
 
 
 def _read(session: Session, source: str, what: str) -> bytes:

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -211,15 +212,23 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
             call(tmp_path / "file" / "cap.db")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_file_that_cannot_be_written(path: Path) -> None:
-    path.chmod(0o444)
-    path.parent.chmod(0o555)
-    try:
-        with pytest.raises(StoreUnavailable), SQLiteStore(path) as store:
-            store.revoke([A])
-    finally:
-        path.parent.chmod(0o755)
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs users")
+def test_a_file_that_cannot_be_written() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cap.db"
+        create(path)
+        path.chmod(0o444)
+        path.parent.chmod(0o555)
+        root = os.geteuid() == 0
+        try:
+            if root:  # who may write anywhere
+                os.seteuid(65534)
+            with pytest.raises(StoreUnavailable), SQLiteStore(path) as store:
+                store.revoke([A])
+        finally:
+            if root:
+                os.seteuid(0)
+            path.parent.chmod(0o755)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database, but long enough to have a header" * 40])
