@@ -8,7 +8,7 @@ import itertools
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -33,8 +33,8 @@ from capability.revocation import RevocationSource
 from capability.tokens import Biscuit
 
 Value: TypeAlias = str | int | bool | bytes | datetime
-RequestValue: TypeAlias = Value | list[Value] | tuple[Value, ...] | set[Value] | frozenset[Value] | None
-"""What a request says under one name: a value, several that must all be allowed, or None for nothing."""
+RequestValue: TypeAlias = Value | Sequence[Value] | Set[Value] | None
+"""What a request says under one name: a value, several that must all be allowed, or nothing."""
 
 Clock: TypeAlias = Callable[[], float | datetime]
 """Tells the time: seconds since 1970, or an aware datetime."""
