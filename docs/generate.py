@@ -4,6 +4,7 @@
 """
 
 import importlib
+import inspect
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,12 +42,14 @@ def _commands(
 
 
 def cli_reference() -> str:
-    """Returns docs/cli.md: the help of every command."""
+    """Returns docs/cli.md: the help of every command, and the settings of cap.toml."""
     root = importlib.import_module("capability.cli.entry").cap
     sections = [CLI_HEADER]
     for path, text in _commands(root, "cap"):
         help_lines = "\n".join(line.rstrip() for line in text.splitlines())
         sections.append(f"{'#' * (path.count(' ') + 2)} {path}\n\n```text\n{help_lines}\n```\n")
+    configuration = inspect.getdoc(importlib.import_module("capability.cli.config"))
+    sections.append(f"## Configuration\n\n{configuration}\n")
     return "\n".join(sections)
 
 
