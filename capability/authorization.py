@@ -38,7 +38,7 @@ from capability.datalog.program import (
 from capability.datalog.safety import unbound_variables
 from capability.decision import Decision, FailedCheck, MatchedPolicy, Outcome, denial_text
 from capability.errors import AuthorizationError, ExecutionFailed, LanguageError, LimitReached
-from capability.explanation import Situation, expired, explain
+from capability.explanation import Situation, expired, explain, explain_no_match
 from capability.wire.snapshot import LoadedBlock
 
 POLICY_NAMES: Final = {PolicyKind.ALLOW: "allow", PolicyKind.DENY: "deny"}
@@ -103,9 +103,13 @@ class Plan:
         program = self.program if block is None else self.blocks[block].program
         return trusted_origins(scopes, own_origin(block), self._signed_blocks, program.scopes)
 
-    def trusted_by(self, failure: Failure) -> list[int]:
-        """Returns what each query of a failed check trusts."""
-        return [self.trusted(query.scopes, failure.block) for query in failure.check.queries]
+    def trusted_by(self, queries: Iterable[Query], block: int | None) -> list[int]:
+        """Returns what each query of a check or policy in `block` trusts."""
+        return [self.trusted(query.scopes, block) for query in queries]
+
+    def heads(self) -> list[Predicate]:
+        """Returns what the rules of all blocks, and the authorizer's, derive."""
+        return [rule.head for _, program in self.programs() for rule in program.rules]
 
     @property
     def everything(self) -> int:
@@ -286,10 +290,13 @@ def _judged(evaluation: Evaluation, verdict: Verdict) -> Decision:
     if policy is not None and verdict.allowed:
         reason = f"allowed by policy {policy.index}: {escape_for_display(policy.source)}"
         return Decision(outcome=Outcome.ALLOWED, code="allowed", reason=reason, policy=policy)
-    situation = Situation(evaluation.world.facts())
+    plan = evaluation.plan
+    situation = Situation(evaluation.world.facts(), plan.heads())
     failed = tuple(
         failure.describe(
-            explain(failure.check, evaluation.plan.trusted_by(failure), situation) if at < EXPLAINED else ""
+            explain(failure.check, plan.trusted_by(failure.check.queries, failure.block), situation)
+            if at < EXPLAINED
+            else ""
         )
         for at, failure in enumerate(verdict.failures)
     )
@@ -299,19 +306,26 @@ def _judged(evaluation: Evaluation, verdict: Verdict) -> Decision:
     return Decision(
         outcome=outcome,
         code=outcome.value,
-        reason=_reason(policy, failed),
+        reason=_reason(_policy_reason(plan, policy, situation), failed),
         error=denial_text(policy, failed),
         policy=policy,
         failed_checks=failed,
     )
 
 
-def _reason(policy: MatchedPolicy | None, failed: Sequence[FailedCheck]) -> str:
-    reasons = []
-    if policy is None:
-        reasons.append("no policy matched")
-    elif policy.kind == "deny":
-        reasons.append(f"denied by policy {policy.index}: {escape_for_display(policy.source)}")
+def _policy_reason(plan: Plan, policy: MatchedPolicy | None, situation: Situation) -> str:
+    if policy is not None:
+        source = escape_for_display(policy.source)
+        return f"denied by policy {policy.index}: {source}" if policy.kind == "deny" else ""
+    for index, each in enumerate(plan.program.policies):
+        if each.kind is PolicyKind.ALLOW:
+            why = explain_no_match(each.queries, plan.trusted_by(each.queries, None), situation)
+            return f"no policy matched (policy {index}: {why})"
+    return "no policy matched"
+
+
+def _reason(policy: str, failed: Sequence[FailedCheck]) -> str:
+    reasons = [policy] if policy else []
     if failed:
         first = failed[0]
         where = "the authorizer" if first.block is None else f"block {first.block}"

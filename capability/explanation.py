@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from itertools import chain, islice
+from typing import Final, TypeAlias
 
 from capability.attenuation import DEFAULT_VOCABULARY
 from capability.datalog.origins import AUTHORIZER
@@ -17,45 +18,69 @@ _WIDTH: Final = 120
 """How many characters of a fact are shown."""
 
 
+_Shape: TypeAlias = tuple[str, int]
+"""The name and the arity of a fact."""
+
+
 class Situation:
-    """All facts of a world with their origins, in order, so that many failing checks cost little."""
+    """What there is to say about a world: its facts by name and origin, and what its rules may derive.
 
-    __slots__ = ("_facts", "now")
+    Looked up by name and remembered, so that a token full of failing checks costs no more than one.
+    """
 
-    def __init__(self, facts: Iterable[tuple[int, Predicate]]) -> None:
-        self._facts: dict[tuple[str, int], list[tuple[int, Predicate]]] = {}
+    __slots__ = ("_derivable", "_facts", "_visible", "now")
+
+    def __init__(self, facts: Iterable[tuple[int, Predicate]], derivable: Iterable[Predicate] = ()) -> None:
+        """`derivable` are the heads of all rules."""
+        self._facts: dict[_Shape, dict[int, list[Predicate]]] = {}
         for origin, fact in facts:
-            self._facts.setdefault((fact.name, len(fact.terms)), []).append((origin, fact))
+            self._facts.setdefault(_shape(fact), {}).setdefault(origin, []).append(fact)
+        self._derivable = {_shape(head) for head in derivable}
+        self._visible: dict[tuple[_Shape, int], list[str]] = {}
         times = [
             fact.terms[0][1]
-            for origin, fact in self._facts.get((DEFAULT_VOCABULARY.time, 1), ())
-            if origin == AUTHORIZER and fact.terms[0][0] == DATE
+            for fact in self._facts.get((DEFAULT_VOCABULARY.time, 1), {}).get(AUTHORIZER, ())
+            if fact.terms[0][0] == DATE
         ]
         self.now: int | None = max(times, default=None)
         """The time that the authorizer stated, in seconds; the latest of several."""
 
-    def stated(self, predicate: Predicate) -> bool:
-        """Returns whether any block states a fact of this name and arity."""
-        return (predicate.name, len(predicate.terms)) in self._facts
-
     def visible(self, predicate: Predicate, trusted: int) -> list[str]:
         """Returns a few facts of this name and arity that are trusted, as Datalog, the caller's first."""
-        seen = [
-            (origin != AUTHORIZER, fact)
-            for origin, fact in self._facts.get((predicate.name, len(predicate.terms)), ())
-            if not origin & ~trusted
-        ]
-        seen.sort(key=lambda pair: pair[0])
-        texts = [_shortened(print_predicate(fact)) for _, fact in seen[:_SHOWN]]
-        return [*texts, f"{len(seen) - _SHOWN} more"] if len(seen) > _SHOWN else texts
+        key = (_shape(predicate), trusted)
+        if key not in self._visible:
+            groups = self._facts.get(key[0], {})
+            seen = [groups[origin] for origin in sorted(groups) if not origin & ~trusted]
+            facts = list(islice(chain.from_iterable(seen), _SHOWN))
+            more = sum(map(len, seen)) - len(facts)
+            texts = [_shortened(print_predicate(fact)) for fact in facts]
+            self._visible[key] = [*texts, f"{more} more"] if more else texts
+        return self._visible[key]
+
+    def why_missing(self, predicate: Predicate) -> str:
+        """Returns why there is no such fact among those that are trusted."""
+        shape = _shape(predicate)
+        if shape in self._facts:
+            return "from a block that it trusts"
+        return "which no rule derived" if shape in self._derivable else "which the caller did not supply"
+
+
+def _shape(predicate: Predicate) -> _Shape:
+    return (predicate.name, len(predicate.terms))
 
 
 def explain(check: Check, trusted: Sequence[int], situation: Situation) -> str:
     """Returns why `check` failed; `trusted` has what each of its queries trusts."""
-    branches = list(zip(check.queries[:_SHOWN], trusted, strict=False))
-    if check.kind is CheckKind.REJECT:
-        named = [text for query, origin in branches for text in _named(query, origin, situation)]
-        return f"it rejects {_joined(named)}" if named else "what it rejects holds"
+    if check.kind is not CheckKind.REJECT:
+        return explain_no_match(check.queries, trusted, situation)
+    branches = zip(check.queries[:_SHOWN], trusted, strict=False)
+    named = [text for query, origin in branches for text in _named(query, origin, situation)]
+    return f"it rejects {_joined(named)}" if named else "what it rejects holds"
+
+
+def explain_no_match(queries: Sequence[Query], trusted: Sequence[int], situation: Situation) -> str:
+    """Returns why none of `queries`, the branches of a check or policy, holds."""
+    branches = zip(queries[:_SHOWN], trusted, strict=False)
     return "; and ".join(
         dict.fromkeys(_explain_query(query, origin, situation) for query, origin in branches)
     )
@@ -80,14 +105,13 @@ def _explain_query(query: Query, trusted: int, situation: Situation) -> str:
 
 
 def _explain_missing(missing: Sequence[Predicate], situation: Situation) -> str:
-    reasons = []
-    unsupplied = [f"{predicate.name}(...)" for predicate in missing if not situation.stated(predicate)]
-    untrusted = [f"{predicate.name}(...)" for predicate in missing if situation.stated(predicate)]
-    if unsupplied:
-        reasons.append(f"it needs {_joined(unsupplied)}, which the caller did not supply")
-    if untrusted:
-        reasons.append(f"it needs {_joined(untrusted)} from a block that it trusts")
-    return "; ".join(reasons)
+    reasons: dict[str, list[str]] = {}
+    for predicate in missing:
+        reasons.setdefault(situation.why_missing(predicate), []).append(f"{predicate.name}(...)")
+    return "; ".join(
+        f"it needs {_joined(names)}{' ' if why.startswith('from') else ', '}{why}"
+        for why, names in reasons.items()
+    )
 
 
 def _explain_time(query: Query, now: int | None) -> str:
@@ -111,8 +135,7 @@ def _named(query: Query, trusted: int, situation: Situation) -> list[str]:
 
 
 def _shortened(text: str) -> str:
-    shown = escape_for_display(text)
-    return shown if len(shown) <= _WIDTH else shown[:_WIDTH] + "..."
+    return escape_for_display(text if len(text) <= _WIDTH else text[:_WIDTH] + "...")
 
 
 def _joined(texts: Iterable[str]) -> str:

@@ -95,13 +95,58 @@ class TestOutcomes:
     def test_denied_by_the_policy(self) -> None:
         decision = guard_of().check(narrowed(operations=["delete"]), operation="delete", application="orders")
         assert (decision.outcome, decision.policy, decision.failed_checks) == (Outcome.DENIED, None, ())
-        assert decision.reason == "no policy matched"
+        assert decision.reason == (
+            'no policy matched (policy 0: it does not hold for application("orders"), operation("delete"),'
+            ' right("orders", "read") and right("orders", "write"))'
+        )
+        decision = guard_of().check(mint().to_base64(), operation="read")
+        assert decision.reason == (
+            "no policy matched (policy 0: it needs application(...), which the caller did not supply)"
+        )
+        assert guard_of("deny if false").check(mint().to_base64()).reason == "no policy matched"
         decision = guard_of('deny if user("alice"); allow if true').check(mint().to_base64())
         assert decision.reason == 'denied by policy 0: deny if user("alice")'
 
     def test_a_fact_that_the_caller_did_not_supply(self) -> None:
         decision = guard_of("allow if true").check(narrowed(tenants=["acme"]))
         assert decision.failed_checks[0].why == "it needs tenant(...), which the caller did not supply"
+
+    @pytest.mark.parametrize(
+        ("source", "why"),
+        [
+            ("check if a(1)", "it needs a(...), which the caller did not supply"),
+            ("check if a(1), user($u), b(1)", "it needs a(...) and b(...), which the caller did not supply"),
+            ("d($x) <- a($x); check if d(1)", "it needs d(...), which no rule derived"),
+            ("check if c(1)", "it needs c(...) from a block that it trusts"),
+            ("check if user($u, $v)", "it needs user(...), which the caller did not supply"),
+            ('check if user("bob") or a(1)', None),
+            ("check if false", "it does not hold"),
+            ("reject if user($u)", 'it rejects user("alice")'),
+            ("reject if true", "what it rejects holds"),
+            ("check if right($r, $x), $x == $r", 'it does not hold for right("orders", "read") and'),
+            ("check if n($n), $n > 9", "it does not hold for n(0), n(1), n(2), n(3) and 2 more"),
+        ],
+    )
+    def test_why_a_check_failed(self, source: str, why: str | None) -> None:
+        numbers = "; ".join(f"n({number})" for number in range(6))
+        token = mint(f'user("alice"); right("orders", "read"); right("orders", "write"); {numbers}; {source}')
+        token = token.append(BlockBuilder("c(1)"))
+        (failed,) = guard_of("allow if true").check(token.to_base64()).failed_checks
+        if why is None:
+            assert failed.why == (
+                'it does not hold for user("alice"); and it needs a(...), which the caller did not supply'
+            )
+        else:
+            assert failed.why.startswith(why)
+
+    def test_explaining_many_failed_checks_is_bounded(self) -> None:
+        facts = "; ".join(f"n({number})" for number in range(900))
+        checks = "; ".join(f"check if n($x), $x < -{number}" for number in range(1, 40))
+        guard = guard_of("allow if true", limits=Limits())
+        decision = guard.check(mint(f"{facts}; {checks}").to_base64())
+        assert len(decision.failed_checks) == 39
+        assert [bool(check.why) for check in decision.failed_checks] == [True] * 8 + [False] * 31
+        assert decision.reason.endswith("; 38 more failed")
 
     def test_expired(self) -> None:
         token = narrowed(expires=timedelta(hours=1))
