@@ -82,7 +82,7 @@ ENDLESS.append(ENDLESS)
     ("value", "error", "message"),
     [
         (1.5, TypeError, "there is no term for a float"),
-        (object(), TypeError, "there is no term for a object"),
+        (..., TypeError, "there is no term for a ellipsis"),
         (date(2020, 1, 1), TypeError, "there is no term for a date"),
         ([1.5], TypeError, "there is no term for a float"),
         (datetime(2020, 1, 1), TypeError, "expected a datetime with non-None tzinfo"),
