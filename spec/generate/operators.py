@@ -246,6 +246,8 @@ V6: tuple[Case, ...] = (
     ("try-or-hands-back-its-operand", "true.try_or(1)", (lazy(True), 1, TRY_OR), YES),
     ("try-or-replacement-must-end-boolean", "(1 / 0).try_or(1)",
         (lazy(1, 0, DIV, PARENS), 1, TRY_OR), TYPE),
+    ("union-of-two-types", '{1}.union({"a"}).length() === 2',
+        (Set([1]), Set(["a"]), UNION, LENGTH, 2, STRICT_EQ), YES),
     ("type-of-integer", '1.type() === "integer"', (1, TYPE_OF, "integer", STRICT_EQ), YES),
     ("type-of-string", '"a".type() === "string"', ("a", TYPE_OF, "string", STRICT_EQ), YES),
     ("type-of-date", f'{T1}.type() === "date"', (D1, TYPE_OF, "date", STRICT_EQ), YES),
@@ -256,6 +258,8 @@ V6: tuple[Case, ...] = (
     ("type-of-array", '[1].type() === "array"', ([1], TYPE_OF, "array", STRICT_EQ), YES),
     ("type-of-map", '{1: 1}.type() === "map"', ({1: 1}, TYPE_OF, "map", STRICT_EQ), YES),
     ("type-of-differs", '1.type() === "string"', (1, TYPE_OF, "string", STRICT_EQ), NO),
+    ("type-of-failing-operand", '(1 / 0).type() === "integer"',
+        (1, 0, DIV, PARENS, TYPE_OF, "integer", STRICT_EQ), ZERO),
     ("array-contains", '["a", 1].contains(1)', (["a", 1], 1, CONTAINS), YES),
     ("array-does-not-contain", "[1].contains(true)", ([1], True, CONTAINS), NO),
     ("map-contains-key", '{"k": 1}.contains("k")', ({"k": 1}, "k", CONTAINS), YES),
@@ -275,6 +279,13 @@ V6: tuple[Case, ...] = (
     ("extern-binary", '"a".extern::join("b") === "ab"',
         ("a", "b", JOIN, "ab", STRICT_EQ), "execution.unknown_extern"),
 )  # fmt: skip
+
+UNCATCHABLE: Case = (
+    "try-or-does-not-catch-what-only-some-engines-refuse",
+    '("a".matches("a{1001}") === true).try_or(true)',
+    (lazy("a", "a{1001}", REGEX, True, STRICT_EQ, PARENS), True, TRY_OR),
+    UNSUPPORTED,
+)
 
 EXTERN: tuple[Case, ...] = (
     ("extern-unary-called", '"a".extern::say() === "a"', ("a", SAY, "a", STRICT_EQ), YES),
@@ -322,5 +333,6 @@ def vectors() -> Iterator[Vector]:
             yield case_vector(case, version)
     for case in REGEX_DIFFERS:
         yield case_vector(case, 3, peer="differs: regular-expressions")
+    yield case_vector(UNCATCHABLE, 6, peer="differs: limits-are-not-caught")
     for case in EXTERN:
         yield case_vector(case, 6, externs=["say", "join"])
