@@ -269,16 +269,31 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, blank_is_new: bool) 
             connection.execute("ROLLBACK")
 
 
+@contextmanager
+def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """Makes several reads see the same state: between two of them, another process may make the store."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 def _version(connection: sqlite3.Connection, path: Path, *, blank_is_new: bool) -> int:
-    application = _pragma(connection, "application_id")
-    version: int = _pragma(connection, "user_version")
+    with _one_moment(connection):
+        application = _pragma(connection, "application_id")
+        version: int = _pragma(connection, "user_version")
+        blank = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application == APPLICATION_ID:
         if version > len(MIGRATIONS):
             raise StoreSchemaError(
                 f"the store at {str(path)!r} has version {version}; this program knows {len(MIGRATIONS)}"
             )
         return version
-    blank = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if blank and blank_is_new and not application and not version:
         return 0
     raise StoreSchemaError(f"the file at {str(path)!r} is not a store of capability tokens")

@@ -6,12 +6,13 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from capability.errors import StoreSchemaError, StoreUnavailable
-from capability.store import Store
+from capability.store import Store, sqlite
 from capability.store.sqlite import APPLICATION_ID, MIGRATIONS, SQLiteStore, create
 from tests.store.contract import A, B, StoreContract
 
@@ -106,6 +107,25 @@ def test_processes_create_together(tmp_path: Path) -> None:
             finish(worker)
         with SQLiteStore(path) as store:
             assert sorted(each.revision for each in store.revocations()) == [1, 2, 3, 4]
+
+
+def test_another_process_creates_between_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cap.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")  # so that a reader does not keep the other waiting
+    read = sqlite._pragma
+
+    def read_and_be_overtaken(connection: sqlite3.Connection, name: str) -> object:
+        value = read(connection, name)
+        if name == "application_id":
+            monkeypatch.undo()
+            create(path)
+        return value
+
+    monkeypatch.setattr(sqlite, "_pragma", read_and_be_overtaken)
+    create(path)
+    with SQLiteStore(path) as store:
+        assert list(store.revocations()) == []
 
 
 def test_a_write_elsewhere_is_seen_at_once(path: Path) -> None:
