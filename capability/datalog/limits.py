@@ -41,12 +41,6 @@ class Meter:
         self._next_stop = limits.max_steps if self._deadline is None else 0
         self._charged: set[Hashable] = set()
 
-    def restart(self) -> None:
-        """Starts the time anew; the steps stay."""
-        if self.limits.max_time is not None:
-            self._deadline = self._clock() + self.limits.max_time
-        self._next_stop = self.limits.max_steps if self._deadline is None else 0
-
     def fork(self) -> "Meter":
         """Returns a meter that goes on from these steps, with a deadline of its own."""
         fork = Meter(self.limits, self._clock)
@@ -68,10 +62,6 @@ class Meter:
         if what not in self._charged:
             self._charged.add(what)
             self.charge(steps)
-
-    def charge_bytes(self, touched: int) -> None:
-        """Counts one step for each 64 bytes begun."""
-        self.charge((touched + 63) >> 6)
 
     def _look(self) -> None:
         if self.steps > self.limits.max_steps:
