@@ -33,6 +33,8 @@ def parse_parameters(texts: Iterable[str]) -> Parameters:
         if found is None:
             raise usage("a --param is not name=value", HINT)
         name, kind, value = found[1], found[2] or "string", found[3]
+        if not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value):
+            raise usage(f"--param {name}: the value is not valid Unicode", "write it in UTF-8")
         if name in terms or name in keys:
             raise usage(f"--param {name} was given twice", "give each name one value")
         if kind in ("key", "pubkey"):

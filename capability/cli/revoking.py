@@ -84,7 +84,10 @@ def revoke(
             )
         ids = [chain[index]]
     with open_for_writing(session, store) as opened:
-        revision = opened.revoke(ids, reason=reason, actor=actor)
+        try:
+            revision = opened.revoke(ids, reason=reason, actor=actor)
+        except ValueError as error:
+            raise usage(str(error), "write --reason and --actor in UTF-8") from error
     hexes = [each.hex() for each in ids]
     text = "\n".join(f"revoked {each}" for each in hexes) + f"\nrevision {revision}"
     return Result(text, {"revoked": hexes, "revision": revision}, notes=notes)

@@ -7,7 +7,7 @@ from typing import Self
 
 from capability.errors import StoreUnavailable
 from capability.revocation import RevocationStatus
-from capability.store.protocol import Revocation, checked_ids, checked_time
+from capability.store.protocol import Revocation, check_words, checked_ids, checked_time
 
 
 class MemoryStore:
@@ -37,6 +37,7 @@ class MemoryStore:
     ) -> int:
         """Revokes every id and returns the revision, from which on they are revoked."""
         ids = checked_ids(revocation_ids)
+        check_words(reason, actor)
         moment = checked_time(at or datetime.now(UTC)).astimezone(UTC)
         with self._lock:
             self._check_open()

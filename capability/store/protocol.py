@@ -39,7 +39,7 @@ class Store(RevocationSource, Protocol):
 
         The first word stands: what is known of an id that was revoked before is left as it is, and the
         revision grows only when something was added. `at` is aware (now, if None).
-        Raises ValueError for an empty id or a naive time.
+        Raises ValueError for an empty id, a naive time, or words that are not valid Unicode.
         """
         ...
 
@@ -64,6 +64,15 @@ def checked_ids(revocation_ids: Sequence[bytes]) -> tuple[bytes, ...]:
         if not revocation_id:
             raise ValueError("a revocation id is not empty")
     return tuple(dict.fromkeys(revocation_ids))
+
+
+def check_words(*words: str | None) -> None:
+    """Raises ValueError for text that cannot be written as UTF-8, as an argument of a command may be."""
+    for each in words:
+        try:
+            (each or "").encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("the reason or the actor of a revocation is not valid Unicode") from error
 
 
 def checked_time(at: datetime) -> datetime:

@@ -20,7 +20,7 @@ from sqlite_utils import Database
 
 from capability.errors import StoreSchemaError, StoreUnavailable
 from capability.revocation import RevocationStatus
-from capability.store.protocol import Revocation, checked_ids, checked_time
+from capability.store.protocol import Revocation, check_words, checked_ids, checked_time
 
 APPLICATION_ID: Final = 0x63617073
 """`caps` in ASCII: tells our files from other SQLite files."""
@@ -106,6 +106,7 @@ class SQLiteStore:
     ) -> int:
         """Revokes every id and returns the revision, from which on they are revoked."""
         ids = checked_ids(revocation_ids)
+        check_words(reason, actor)
         moment = checked_time(at or datetime.now(UTC)).astimezone(UTC).isoformat()
         with self._writing() as database:
             revision = _revision(database)

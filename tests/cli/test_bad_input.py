@@ -257,6 +257,35 @@ def test_usage(attacked: Shell) -> None:
         assert_failed(attacked.cap(*arguments), 2)
 
 
+def test_arguments_that_are_not_utf_8(attacked: Shell) -> None:
+    """Python hands such bytes over as lone surrogates."""
+    lone = "\udcff"
+    attacked.env["CAP_STORE"] = "sqlite:///cap.db"
+    attacked.ok("mint", "a(1);")
+    for arguments, code in {
+        ("mint", f'a("{lone}");'): 4,
+        ("mint", "-a", lone): 2,
+        ("mint", "a({x});", "--param", f"x={lone}"): 2,
+        ("mint", "a({x});", "--param", f"x:term={lone}"): 2,
+        ("attenuate", "token", "--expires", lone): 2,
+        ("inspect", lone): 2,
+        ("inspect", "token", "--public-key", lone): 2,
+        ("inspect", "token", "--keys", lone): 2,
+        ("mint", "a(1);", "--private-key", lone): 2,
+        ("verify", "token", "-o", lone): 2,
+        ("verify", "token", "--fact", f'a("{lone}")'): 4,
+        ("verify", "token", "--policy", lone): 2,
+        ("verify", "token", "--store", f"sqlite:///{lone}.db"): 5,
+        ("revoke", "token", "--reason", lone): 2,
+        ("revoke", "token", "--actor", lone): 2,
+        ("revoke", "--id", lone): 3,
+        ("query", f'a("{lone}") <- b($x)', "token"): 4,
+        (lone,): 2,
+    }.items():
+        assert_failed(attacked.cap(*arguments), code)
+        assert attacked.cap(*arguments, "--json").exit == code
+
+
 def test_a_block_that_is_not_there(attacked: Shell) -> None:
     assert_failed(attacked.cap("revoke", "token", "--block", "1", "--store", "sqlite:///cap.db"), 3)
 

@@ -116,6 +116,13 @@ class StoreContract(ABC):
             store.revoke([A, b""])
         assert store.revocations() == ()
 
+    def test_words_that_are_no_text_are_refused(self, store: Store) -> None:
+        with pytest.raises(ValueError, match="Unicode"):
+            store.revoke([A], reason="\udcff")
+        with pytest.raises(ValueError, match="Unicode"):
+            store.revoke([A], actor="\udcff")
+        assert store.revocations() == ()
+
     def test_naive_time_is_refused(self, store: Store) -> None:
         with pytest.raises(ValueError, match="time zone"):
             store.revoke([A], at=datetime(2026, 3, 1))
