@@ -2,15 +2,15 @@
 
     CapabilityError
     ├── BiscuitValidationError        token.invalid           the token cannot be used at all
-    │   ├── FormatError               format.*                not a token: text, wire, symbols, versions, nesting, size
+    │   ├── FormatError               format.*                not a token: text, wire, symbols, nesting, size
     │   │   └── UnsupportedVersion    format.version          a version this engine does not read
     │   ├── SignatureError            signature.*             a signature, a proof or a key in it is wrong
     │   ├── UnknownRootKey            key.unknown             no key of the key set has the token's key id
     │   └── LanguageError             language.block          Datalog that came by wire and cannot be run
     ├── KeyFormatError (a ValueError) key.format              text or bytes that are not a usable key
     ├── BiscuitBuildError             token.build             a token cannot be made of this
-    ├── BiscuitBlockError             token.block             a block cannot be appended, or there is no such block
-    │   └── SealedError               token.sealed            a sealed token cannot be narrowed (also a BiscuitBuildError)
+    ├── BiscuitBlockError             token.block             a block cannot be appended, or is not there
+    │   └── SealedError               token.sealed            cannot be narrowed (also a BiscuitBuildError)
     ├── BiscuitSerializationError     token.serialization     a token or snapshot cannot be written
     ├── AuthorizationError            authorization           anything but "allowed"
     │   ├── Denied                    denied                  a check failed, or no allow policy matched

@@ -1,1 +1,1 @@
-"""Datalog: the language of checks and policies, and its engine. Knows nothing of tokens, keys or signatures."""
+"""The language of checks and policies, and its engine. Knows nothing of tokens, keys or signatures."""

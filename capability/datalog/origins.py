@@ -34,8 +34,8 @@ def trusted_origins(
     """Returns what a rule or query trusts.
 
     `scopes` is its own clause and wins over `block_scopes`, that of its block; with neither, the default:
-    the authority, its own block and the authorizer. `own` is the origin of its block. `signed_blocks` gives for each
-    external key the origin of all blocks that it signed.
+    the authority, its own block and the authorizer. `own` is the origin of its block. `signed_blocks` gives
+    for each external key the origin of all blocks that it signed.
     """
     trusted = own | AUTHORIZER
     clause: Iterable[Scope] = scopes or block_scopes
