@@ -181,8 +181,10 @@ def dump(plan: Plan, facts: Iterable[tuple[int, Predicate]]) -> str:
     fact_lines: dict[int, list[str]] = {}
     for origin, fact in facts:
         fact_lines.setdefault(origin, []).append(print_predicate(fact))
+    # A world has a rule once, however often a block states it; checks and policies are counted, so they all show.
     rule_lines = {
-        own_origin(block): [print_rule(rule) for rule in program.rules] for block, program in plan.programs()
+        own_origin(block): list(dict.fromkeys(map(print_rule, program.rules)))
+        for block, program in plan.programs()
     }
     check_lines = {
         own_origin(block): [print_check(check) for check in program.checks]
