@@ -7,7 +7,7 @@ after.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
 from itertools import islice
@@ -78,28 +78,24 @@ def parse_block(source: str) -> Program:
     return _cached_block(source) if len(source) <= CACHED_LENGTH else _program(source, _BLOCK)
 
 
-@lru_cache(CACHED_SOURCES)
 def parse_fact(source: str) -> Predicate:
     """Returns the one fact of `source`; its `;` may be left out. Raises ParseError."""
-    return _one(source, Predicate)
+    return _single(source, Predicate)
 
 
-@lru_cache(CACHED_SOURCES)
 def parse_rule(source: str) -> Rule:
     """Returns the one rule of `source`; its `;` may be left out. Raises ParseError."""
-    return _one(source, Rule)
+    return _single(source, Rule)
 
 
-@lru_cache(CACHED_SOURCES)
 def parse_check(source: str) -> Check:
     """Returns the one check of `source`; its `;` may be left out. Raises ParseError."""
-    return _one(source, Check)
+    return _single(source, Check)
 
 
-@lru_cache(CACHED_SOURCES)
 def parse_policy(source: str) -> Policy:
     """Returns the one policy of `source`; its `;` may be left out. Raises ParseError."""
-    return _one(source, Policy)
+    return _single(source, Policy)
 
 
 def parse_term(source: str) -> Term:
@@ -127,6 +123,17 @@ def _cached_block(source: str) -> Program:
     return _program(source, _BLOCK)
 
 
+def _single(source: str, kind: type[_Item]) -> _Item:
+    read: Callable[[str, type], Any] = _cached_item if len(source) <= CACHED_LENGTH else _item
+    item: _Item = read(source, kind)
+    return item
+
+
+@lru_cache(CACHED_SOURCES)
+def _cached_item(source: str, kind: type) -> Statement:
+    return _item(source, kind)
+
+
 def _program(source: str, allowed: frozenset[type]) -> Program:
     scopes: tuple[Scope, ...] = ()
     facts: list[Predicate] = []
@@ -148,14 +155,12 @@ def _program(source: str, allowed: frozenset[type]) -> Program:
     return Program(scopes, tuple(facts), tuple(rules), tuple(checks), tuple(policies))
 
 
-def _one(source: str, kind: type[_Item]) -> _Item:
+def _item(source: str, kind: type) -> Statement:
     statements = _statements(source, frozenset({kind}))
     if len(statements) != 1:
         message = f"{_NOUNS[kind]} is needed, and only one; found {len(statements)}"
         raise _error(source, [Mistake(0, message)])
-    (statement,) = statements
-    assert isinstance(statement, kind)
-    return statement
+    return statements[0]
 
 
 def _statements(source: str, allowed: frozenset[type]) -> list[Statement]:

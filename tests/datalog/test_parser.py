@@ -1,5 +1,7 @@
 """What the parser reads, what it refuses, and what it says then."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -309,6 +311,14 @@ def test_a_word_before_a_parenthesis_is_a_keyword_only_where_no_predicate_can_st
     )
 
 
+def test_keywords_ignore_the_case_of_ascii_letters_only() -> None:
+    assert parse_program("CHECK IF a(1) oR a(2); aLLoW If a(1)") == parse_program(
+        "check if a(1) or a(2); allow if a(1)"
+    )
+    with pytest.raises(ParseError):
+        parse_check("chec\u212a if a(1)")
+
+
 @pytest.mark.parametrize("source", ["", " \n", ";", "; ;", "// x", "/* a; b */", "// x\n;"])
 def test_a_source_may_say_nothing(source: str) -> None:
     assert parse_program(source) == Program()
@@ -367,8 +377,19 @@ def test_a_source_is_parsed_once() -> None:
     source = "cached(1); check if cached($x), $x > 0"
     assert parse_program(source) is parse_program(source)
     assert parse_block(source) is parse_block(source)
+    assert parse_check("check if cached(1)") is parse_check("check if cached(1)")
+    with pytest.raises(ParseError):
+        parse_policy("check if cached(1)")
     long = source + ";" + " " * 20_000
     assert parse_program(long) == parse_program(source)
+
+
+def test_the_grammar_is_read_only_when_there_is_source_to_parse() -> None:
+    script = (
+        "import sys, capability.datalog.parser, capability.datalog.printer, capability.datalog.parameters;"
+        "sys.exit('lark' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_threads_share_the_parser() -> None:
