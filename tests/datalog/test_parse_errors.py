@@ -189,7 +189,14 @@ def test_length_without_nesting_is_no_matter() -> None:
 def test_expressions_nest_64_levels() -> None:
     expression("(" * 64 + "1" + ")" * 64)
     expression("!" * 64 + "true")
-    for source in ("(" * 65 + "1" + ")" * 65, "!" * 65 + "true", "1" + ".length()" * 65):
+    expression("1 + (" * 64 + "1" + ")" * 64)
+    for source in (
+        "(" * 65 + "1" + ")" * 65,
+        "1 + (" * 65 + "1" + ")" * 65,
+        "[1].contains(" * 65 + "1" + ")" * 65,
+        "!" * 65 + "true",
+        "1" + ".length()" * 65,
+    ):
         with pytest.raises(ParseError, match="nested more than 64 deep"):
             expression(source)
 
@@ -212,9 +219,15 @@ def test_closures_nest_together_with_the_terms_in_them() -> None:
     expression("1" + ".try_or(2)" * 31)
     with pytest.raises(ParseError, match="closures and the terms in them are nested more than 32 deep"):
         expression("1" + ".try_or(2)" * 32)
+    expression("true && (" * 31 + "1" + ")" * 31)
+    with pytest.raises(ParseError, match="closures and the terms in them are nested more than 32 deep"):
+        expression("true && (" * 32 + "1" + ")" * 32)
     expression("[" * 20 + "]" * 20 + ".try_or(2)" * 12)
     with pytest.raises(ParseError, match="nested more than 32 deep"):
-        expression("[" * 20 + "]" * 20 + ".try_or(2)" * 13)
+        expression("true && (" * 31 + "1" + ")" * 31)
+    with pytest.raises(ParseError, match="closures and the terms in them are nested more than 32 deep"):
+        expression("true && (" * 32 + "1" + ")" * 32)
+    expression("[" * 20 + "]" * 20 + ".try_or(2)" * 13)
 
 
 @pytest.mark.parametrize("sign", ["<", ">", "<=", ">=", "==", "!=", "===", "!=="])
