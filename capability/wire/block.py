@@ -8,8 +8,9 @@ from capability.wire import schema_pb2
 from capability.wire.decoder import Decoder, read_keys
 from capability.wire.encoder import Encoder
 from capability.wire.messages import parse, serialize, text, utf8, write_key
+from capability.wire.statements import StatementReader, StatementWriter
 from capability.wire.symbols import KeyTable, SymbolTable
-from capability.wire.versions import check_version, required_version
+from capability.wire.versions import check_declared, needed_by_block, required_version
 
 __all__ = ["Block", "Encoded", "decode_block", "encode_block", "required_version"]
 
@@ -49,19 +50,23 @@ def encode_block(
     if program.policies:
         raise BiscuitSerializationError("a block holds no policies")
     known_symbols, known_keys = len(symbols), len(keys)
-    encoder = Encoder(symbols, keys)
-    version = required_version(program, third_party=third_party)
-    message = schema_pb2.Block(
+    writer = StatementWriter(symbols, keys)
+    facts = writer.write(program.facts)
+    rules = writer.write(program.rules)
+    checks = writer.write(program.checks)
+    scopes = Encoder(symbols.insert, keys.insert).scopes(program.scopes)
+    version = max(writer.version, needed_by_block(program.scopes, third_party=third_party))
+    new_symbols, new_keys = symbols.since(known_symbols), keys.since(known_keys)
+    message = schema_pb2.BlockOutline(
+        symbols=map(utf8, new_symbols),
         context=None if context is None else utf8(context),
         version=version,
-        facts=map(encoder.fact, program.facts),
-        rules=map(encoder.rule, program.rules),
-        checks=map(encoder.check, program.checks),
-        scope=encoder.scopes(program.scopes),
+        facts=facts,
+        rules=rules,
+        checks=checks,
+        scope=scopes,
+        public_keys=map(write_key, new_keys),
     )
-    new_symbols, new_keys = symbols.since(known_symbols), keys.since(known_keys)
-    message.symbols.extend(map(utf8, new_symbols))
-    message.public_keys.extend(map(write_key, new_keys))
     return Encoded(serialize(message), Block(program, context, version, new_symbols, new_keys))
 
 
@@ -71,20 +76,18 @@ def decode_block(payload: bytes, symbols: SymbolTable, keys: KeyTable, *, extern
     `symbols` and `keys` are the token's so far. A first-party block adds to them; an external one (signed by
     a third party) neither sees nor changes them.
     """
-    message = parse(schema_pb2.Block, payload)
+    message = parse(schema_pb2.BlockOutline, payload)
     if external:
         symbols, keys = SymbolTable(), KeyTable()
-    new_symbols = tuple([text(symbol) for symbol in message.symbols])
-    new_keys = read_keys(message.public_keys)
+    new_symbols = tuple(map(text, message.symbols))
+    new_keys = read_keys(message.public_keys) if message.public_keys else ()
     symbols.extend(new_symbols)
     keys.extend(new_keys)
-    decoder = Decoder(symbols, keys)
+    reader = StatementReader(symbols, keys)
+    scopes = Decoder(symbols.symbol, keys.key).scopes(message.scope) if message.scope else ()
     program = Program(
-        decoder.scopes(message.scope),
-        tuple(map(decoder.fact, message.facts)),
-        tuple(map(decoder.rule, message.rules)),
-        tuple(map(decoder.check, message.checks)),
+        scopes, reader.facts(message.facts), reader.rules(message.rules), reader.checks(message.checks)
     )
-    check_version(message.version, program, third_party=external)
+    check_declared(message.version, max(reader.version, needed_by_block(scopes, third_party=external)))
     context = text(message.context) if message.HasField("context") else None
     return Block(program, context, message.version, new_symbols, new_keys)

@@ -47,7 +47,6 @@ from capability.datalog.terms import (
 from capability.errors import FormatError
 from capability.wire import schema_pb2
 from capability.wire.messages import read_key
-from capability.wire.symbols import KeyTable, SymbolTable
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_:]+")
 
@@ -71,13 +70,16 @@ _OPERANDS: Final = {
 
 
 class Decoder:
-    """Reads what the messages of one block, or of one snapshot, mean. All methods raise FormatError."""
+    """Reads what messages mean, looking up what they refer to by `symbol` and `key`: those of the tables.
 
-    __slots__ = ("_keys", "_names", "_symbols")
+    All methods raise FormatError.
+    """
 
-    def __init__(self, symbols: SymbolTable, keys: KeyTable) -> None:
-        self._symbols = symbols
-        self._keys = keys
+    __slots__ = ("_key", "_names", "_symbol")
+
+    def __init__(self, symbol: Callable[[int], str], key: Callable[[int], KeyScope]) -> None:
+        self._symbol = symbol
+        self._key = key
         self._names: dict[int, str] = {}
 
     def fact(self, message: schema_pb2.Fact) -> Predicate:
@@ -108,7 +110,7 @@ class Decoder:
             case "scope_type":
                 return _kind(ScopeKind, message.scope_type, "scope")
             case "public_key":
-                return self._keys.key(message.public_key)
+                return self._key(message.public_key)
             case _:
                 raise FormatError("an empty scope", code="format.scope")
 
@@ -140,7 +142,7 @@ class Decoder:
     def _name(self, index: int) -> str:
         name = self._names.get(index)
         if name is None:
-            name = self._symbols.symbol(index)
+            name = self._symbol(index)
             if _NAME.fullmatch(name) is None:
                 raise FormatError(
                     "a name with characters that the language does not allow", code="format.name"
@@ -165,7 +167,7 @@ class Decoder:
             case "integer":
                 return (INTEGER, message.integer)
             case "string":
-                return (STRING, self._symbols.symbol(message.string))
+                return (STRING, self._symbol(message.string))
             case "boolean":
                 return (BOOL, message.boolean)
             case "date":
@@ -201,7 +203,7 @@ class Decoder:
             case "integer":
                 return (INTEGER, message.integer)
             case "string":
-                return (STRING, self._symbols.symbol(message.string))
+                return (STRING, self._symbol(message.string))
             case _:
                 raise FormatError("an empty map key", code="format.term")
 

@@ -4,7 +4,7 @@ Symbols are numbered in the order in which they are met: facts, rules, checks; i
 expressions. The Rust engine does the same, so the same source becomes the same bytes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from capability.datalog.program import (
     Binary,
@@ -44,22 +44,22 @@ from capability.datalog.terms import (
 from capability.errors import BiscuitSerializationError
 from capability.keys import PublicKey
 from capability.wire import schema_pb2
-from capability.wire.symbols import QUERY, KeyTable, SymbolTable
+from capability.wire.symbols import QUERY
 
 
 class Encoder:
-    """Writes messages against a symbol table and a key table, which grow.
+    """Writes messages, numbering what they refer to by `symbol` and `key`: the `insert` of the tables.
 
     All methods raise BiscuitSerializationError for what cannot be written: parameters without a value,
     numbers and dates out of range, terms that nest too deeply. A key after `trusting` that is not usable is a
     KeyFormatError.
     """
 
-    __slots__ = ("_keys", "_symbols")
+    __slots__ = ("_key", "_symbol")
 
-    def __init__(self, symbols: SymbolTable, keys: KeyTable) -> None:
-        self._symbols = symbols
-        self._keys = keys
+    def __init__(self, symbol: Callable[[str], int], key: Callable[[KeyScope], int]) -> None:
+        self._symbol = symbol
+        self._key = key
 
     def fact(self, fact: Predicate) -> schema_pb2.Fact:
         """Returns the message of a fact."""
@@ -95,7 +95,7 @@ class Encoder:
         if isinstance(scope, KeyScope):
             # a key of Datalog source is read here for the first time
             PublicKey.from_wire(scope.algorithm, scope.key)
-            return schema_pb2.Scope(public_key=self._keys.insert(scope))
+            return schema_pb2.Scope(public_key=self._key(scope))
         assert isinstance(scope, KeyParameter)
         raise BiscuitSerializationError(f"no key was given for the parameter {{{scope.name}}}")
 
@@ -109,7 +109,7 @@ class Encoder:
 
     def _predicate(self, predicate: Predicate) -> schema_pb2.Predicate:
         # written out, for the order of the symbols: the name comes first
-        name = self._symbols.insert(predicate.name)
+        name = self._symbol(predicate.name)
         return schema_pb2.Predicate(name=name, terms=[self._term(term, 1) for term in predicate.terms])
 
     def _term(self, term: Term, depth: int) -> schema_pb2.Term:
@@ -117,11 +117,11 @@ class Encoder:
             raise BiscuitSerializationError(f"terms nest deeper than {MAX_DEPTH}")
         kind, value = term
         if kind == STRING:
-            return schema_pb2.Term(string=self._symbols.insert(value))
+            return schema_pb2.Term(string=self._symbol(value))
         if kind == INTEGER:
             return schema_pb2.Term(integer=_integer(value))
         if kind == VARIABLE:
-            return schema_pb2.Term(variable=self._symbols.insert(value))
+            return schema_pb2.Term(variable=self._symbol(value))
         if kind == DATE:
             if not 0 <= value <= DATE_MAX:
                 raise BiscuitSerializationError("a date before 1970 or after the year 9999")
@@ -153,7 +153,7 @@ class Encoder:
         if kind == INTEGER:
             message = schema_pb2.MapKey(integer=_integer(name))
         elif kind == STRING:
-            message = schema_pb2.MapKey(string=self._symbols.insert(name))
+            message = schema_pb2.MapKey(string=self._symbol(name))
         else:
             raise BiscuitSerializationError(f"no value was given for the parameter {{{name}}}")
         return schema_pb2.MapEntry(key=message, value=self._term(value, depth + 1))
@@ -176,11 +176,11 @@ class Encoder:
             binary = schema_pb2.OpBinary(kind=int(op.kind), ffi_name=self._extern(op.name))
             return schema_pb2.Op(binary=binary)
         assert isinstance(op, Closure)
-        params = [self._symbols.insert(param) for param in op.params]
+        params = [self._symbol(param) for param in op.params]
         return schema_pb2.Op(closure=schema_pb2.OpClosure(params=params, ops=self._ops(op.ops, depth + 1)))
 
     def _extern(self, name: str | None) -> int | None:
-        return None if name is None else self._symbols.insert(name)
+        return None if name is None else self._symbol(name)
 
 
 def _integer(value: int) -> int:

@@ -80,6 +80,26 @@ class Block(_message.Message):
     public_keys: _containers.RepeatedCompositeFieldContainer[PublicKey]
     def __init__(self, symbols: _Optional[_Iterable[bytes]] = ..., context: _Optional[bytes] = ..., version: _Optional[int] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ..., checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., scope: _Optional[_Iterable[_Union[Scope, _Mapping]]] = ..., public_keys: _Optional[_Iterable[_Union[PublicKey, _Mapping]]] = ...) -> None: ...
 
+class BlockOutline(_message.Message):
+    __slots__ = ("symbols", "context", "version", "facts", "rules", "checks", "scope", "public_keys")
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_KEYS_FIELD_NUMBER: _ClassVar[int]
+    symbols: _containers.RepeatedScalarFieldContainer[bytes]
+    context: bytes
+    version: int
+    facts: _containers.RepeatedScalarFieldContainer[bytes]
+    rules: _containers.RepeatedScalarFieldContainer[bytes]
+    checks: _containers.RepeatedScalarFieldContainer[bytes]
+    scope: _containers.RepeatedCompositeFieldContainer[Scope]
+    public_keys: _containers.RepeatedCompositeFieldContainer[PublicKey]
+    def __init__(self, symbols: _Optional[_Iterable[bytes]] = ..., context: _Optional[bytes] = ..., version: _Optional[int] = ..., facts: _Optional[_Iterable[bytes]] = ..., rules: _Optional[_Iterable[bytes]] = ..., checks: _Optional[_Iterable[bytes]] = ..., scope: _Optional[_Iterable[_Union[Scope, _Mapping]]] = ..., public_keys: _Optional[_Iterable[_Union[PublicKey, _Mapping]]] = ...) -> None: ...
+
 class Scope(_message.Message):
     __slots__ = ("scope_type", "public_key")
     SCOPE_TYPE_FIELD_NUMBER: _ClassVar[int]

@@ -51,7 +51,7 @@ class Snapshot:
 def encode_snapshot(snapshot: Snapshot) -> bytes:
     """Returns the bytes of a snapshot; raises BiscuitSerializationError for what cannot be written."""
     symbols, keys = SymbolTable(), KeyTable()
-    encoder = Encoder(symbols, keys)
+    encoder = Encoder(symbols.insert, keys.insert)
     program = snapshot.program
     world = schema_pb2.AuthorizerWorld(
         version=LATEST,
@@ -84,9 +84,8 @@ def decode_snapshot(data: bytes) -> Snapshot:
     world = message.world
     if world.HasField("version") and not MIN_VERSION <= world.version <= MAX_VERSION:
         raise UnsupportedVersion(f"snapshot version {world.version}; {MIN_VERSION} to {MAX_VERSION} are read")
-    decoder = Decoder(
-        SymbolTable(text(symbol) for symbol in world.symbols), KeyTable(read_keys(world.public_keys))
-    )
+    symbols = SymbolTable(text(symbol) for symbol in world.symbols)
+    decoder = Decoder(symbols.symbol, KeyTable(read_keys(world.public_keys)).key)
     authorizer = _read_block(decoder, world.authorizer_block)
     if authorizer.external_key is not None:
         raise FormatError("an authorizer is not signed by a third party", code="format.snapshot")

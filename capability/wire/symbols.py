@@ -54,7 +54,10 @@ class SymbolTable:
 
     def copy(self) -> "SymbolTable":
         """Returns a table that grows apart from this one."""
-        return SymbolTable(self._own)
+        table = SymbolTable()
+        table._own = self._own.copy()
+        table._index = self._index.copy()
+        return table
 
     def since(self, length: int) -> tuple[str, ...]:
         """Returns the symbols added after the table had `length` of its own."""
@@ -82,15 +85,24 @@ class SymbolTable:
             return DEFAULT_SYMBOLS[index]
         raise FormatError(f"symbol {index} is not declared", code="format.symbol")
 
+    def all_of(self, indices: Iterable[int]) -> tuple[str, ...]:
+        """Returns the symbols with these numbers; raises as `symbol`."""
+        own = self._own
+        try:
+            return tuple(
+                [own[index - OFFSET] if index >= OFFSET else DEFAULT_SYMBOLS[index] for index in indices]
+            )
+        except IndexError:
+            return tuple(map(self.symbol, indices))
+
     def extend(self, symbols: Iterable[str]) -> None:
         """Adds what a block declares; raises FormatError for a symbol that stood here before.
 
         A symbol twice in one block is accepted: it then has two numbers.
         """
         declared = list(symbols)
-        for symbol in declared:
-            if symbol in self._index or symbol in _DEFAULT_INDEX:
-                raise FormatError("a block declares a symbol that was declared before", code="format.symbol")
+        if not (self._index.keys().isdisjoint(declared) and _DEFAULT_INDEX.keys().isdisjoint(declared)):
+            raise FormatError("a block declares a symbol that was declared before", code="format.symbol")
         for symbol in declared:
             self._index.setdefault(symbol, OFFSET + len(self._own))
             self._own.append(symbol)

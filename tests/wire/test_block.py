@@ -276,7 +276,7 @@ REFUSED = {
     "a set in a set": ("format.set", term("set { set { set {} } }")),
     "a set of two types": ("format.set", term("set { set { integer: 1 } set { boolean: true } }")),
     "33 levels": ("format.nesting", arrays(MAX_DEPTH)),
-    "49 levels, more than protobuf reads": ("format.wire", arrays(49)),
+    "51 levels, more than protobuf reads": ("format.wire", arrays(50)),
     "invalid UTF-8 in a symbol": ("format.utf8", r'symbols: "\xff"'),
     "a surrogate in a symbol": ("format.utf8", r'symbols: "\xed\xa0\x80"'),
     "invalid UTF-8 in the context": ("format.utf8", r'context: "\xff"'),

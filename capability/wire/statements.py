@@ -1,0 +1,204 @@
+"""The statements of a block to bytes and back, each remembered.
+
+Tokens repeat one another: the same checks in token after token, the same kinds of facts about other users.
+What the bytes of a statement mean depends on the strings and keys that its numbers stand for, and on nothing
+else; what is written for a statement depends on those numbers. So each statement is worked out once for all
+of that, by Decoder and Encoder, and looked up after. What is refused is not remembered.
+"""
+
+from collections.abc import Callable, Iterable
+from threading import Lock
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from capability.datalog.program import Check, KeyScope, Predicate, Rule
+from capability.wire import schema_pb2
+from capability.wire.decoder import Decoder
+from capability.wire.encoder import Encoder
+from capability.wire.messages import parse, serialize
+from capability.wire.symbols import KeyTable, SymbolTable
+from capability.wire.versions import MIN_VERSION, Statement, needed_to_read, needed_to_write
+
+MAX_STATEMENTS: Final = 4096
+"""How many statements are remembered in each direction; the oldest make room."""
+MAX_SIZE: Final = 512
+"""How long the bytes and strings of a remembered statement may be together."""
+_MAX_NUMBERINGS: Final = 8
+
+_Key = TypeVar("_Key")
+_Item = TypeVar("_Item")
+_Statement = TypeVar("_Statement", Predicate, Rule, Check)
+_Message = TypeVar("_Message", schema_pb2.Fact, schema_pb2.Rule, schema_pb2.Check)
+
+_Numbers = tuple[tuple[int, ...], tuple[int, ...]]
+"""The numbers of symbols and the indices of keys in a statement, in the order in which they are met."""
+_Meaning = tuple[bytes, tuple[str, ...], tuple[KeyScope, ...]]
+"""The bytes of a statement, and the symbols and keys that its numbers stand for."""
+
+
+class _Memory(dict[_Key, _Item], Generic[_Key, _Item]):
+    """A dict that forgets its oldest entry for a new one."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+
+    def remember(self, key: _Key, item: _Item) -> None:
+        with self._lock:
+            if len(self) >= MAX_STATEMENTS:
+                del self[next(iter(self))]
+            self[key] = item
+
+
+class _Written(NamedTuple):
+    """What a statement refers to, and its bytes for each numbering of that.
+
+    It keeps its statement alive, which makes the statement's `id` good as a key: a hash of all that is in
+    the statement would cost as much as writing it.
+    """
+
+    statement: Statement
+    strings: tuple[str, ...]
+    keys: tuple[KeyScope, ...]
+    version: int
+    forms: dict[_Numbers, bytes]
+
+
+_written: Final = _Memory[int, _Written]()
+
+
+class StatementWriter:
+    """Writes the statements of one block. Raises as Encoder does."""
+
+    __slots__ = ("_keys", "_symbols", "version")
+
+    def __init__(self, symbols: SymbolTable, keys: KeyTable) -> None:
+        self._symbols = symbols
+        self._keys = keys
+        self.version = MIN_VERSION
+        """The lowest version for what was written so far."""
+
+    def write(self, statements: Iterable[Statement]) -> list[bytes]:
+        """Returns the bytes of each statement; the tables grow by what they refer to."""
+        return [self._write(statement) for statement in statements]
+
+    def _write(self, statement: Statement) -> bytes:
+        written = _written.get(id(statement))
+        if written is None:
+            return self._write_anew(statement)
+        if written.version > self.version:
+            self.version = written.version
+        numbers = (
+            tuple(map(self._symbols.insert, written.strings)),
+            tuple(map(self._keys.insert, written.keys)),
+        )
+        form = written.forms.get(numbers)
+        if form is None:
+            form = _encode(Encoder(self._symbols.insert, self._keys.insert), statement)
+            if len(written.forms) >= _MAX_NUMBERINGS:
+                written.forms.clear()
+            written.forms[numbers] = form
+        return form
+
+    def _write_anew(self, statement: Statement) -> bytes:
+        symbols, keys = _Met(self._symbols.insert), _Met(self._keys.insert)
+        form = _encode(Encoder(symbols, keys), statement)
+        version = needed_to_write(statement)
+        self.version = max(self.version, version)
+        strings = tuple(symbols.met)
+        if _is_small(form, strings):
+            numbers = (tuple(symbols.met.values()), tuple(keys.met.values()))
+            written = _Written(statement, strings, tuple(keys.met), version, {numbers: form})
+            _written.remember(id(statement), written)
+        return form
+
+
+class _Reading(Generic[_Statement]):
+    """How the statements of one kind are read, and those that were.
+
+    `numbers` tells by its bytes what a statement refers to, and `statements` by its bytes and all of that
+    what it means and the version that it needs.
+    """
+
+    def __init__(self, message: type[_Message], decode: Callable[[Decoder, _Message], _Statement]) -> None:
+        self.decode: Callable[[Decoder, bytes], _Statement] = lambda decoder, form: decode(
+            decoder, parse(message, form)
+        )
+        self.numbers = _Memory[bytes, _Numbers]()
+        self.statements: _Memory[_Meaning, tuple[_Statement, int]] = _Memory()
+
+
+_FACTS: Final = _Reading(schema_pb2.Fact, Decoder.fact)
+_RULES: Final = _Reading(schema_pb2.Rule, Decoder.rule)
+_CHECKS: Final = _Reading(schema_pb2.Check, Decoder.check)
+
+
+class StatementReader:
+    """Reads the statements of one block. Raises FormatError, as Decoder does."""
+
+    __slots__ = ("_keys", "_symbols", "version")
+
+    def __init__(self, symbols: SymbolTable, keys: KeyTable) -> None:
+        self._symbols = symbols
+        self._keys = keys
+        self.version = MIN_VERSION
+        """The lowest version for what was read so far."""
+
+    def facts(self, forms: Iterable[bytes]) -> tuple[Predicate, ...]:
+        """Returns the facts in `forms`."""
+        return tuple([self._read(_FACTS, form) for form in forms])
+
+    def rules(self, forms: Iterable[bytes]) -> tuple[Rule, ...]:
+        """Returns the rules in `forms`."""
+        return tuple([self._read(_RULES, form) for form in forms])
+
+    def checks(self, forms: Iterable[bytes]) -> tuple[Check, ...]:
+        """Returns the checks in `forms`."""
+        return tuple([self._read(_CHECKS, form) for form in forms])
+
+    def _read(self, reading: _Reading[_Statement], form: bytes) -> _Statement:
+        numbers = reading.numbers.get(form)
+        if numbers is None:
+            found = self._read_anew(reading, form)
+        else:
+            strings = self._symbols.all_of(numbers[0])
+            keys = tuple(map(self._keys.key, numbers[1])) if numbers[1] else ()
+            found = reading.statements.get((form, strings, keys)) or self._read_anew(reading, form)
+        statement, version = found
+        if version > self.version:
+            self.version = version
+        return statement
+
+    def _read_anew(self, reading: _Reading[_Statement], form: bytes) -> tuple[_Statement, int]:
+        symbols, keys = _Met(self._symbols.symbol), _Met(self._keys.key)
+        statement = reading.decode(Decoder(symbols, keys), form)
+        found = (statement, needed_to_read(statement))
+        strings = tuple(symbols.met.values())
+        if _is_small(form, strings):
+            reading.numbers.remember(form, (tuple(symbols.met), tuple(keys.met)))
+            reading.statements.remember((form, strings, tuple(keys.met.values())), found)
+        return found
+
+
+class _Met(Generic[_Key, _Item]):
+    """A look-up that keeps what was asked of it and what it answered, in order."""
+
+    __slots__ = ("_look_up", "met")
+
+    def __init__(self, look_up: Callable[[_Key], _Item]) -> None:
+        self._look_up = look_up
+        self.met: dict[_Key, _Item] = {}
+
+    def __call__(self, key: _Key) -> _Item:
+        item = self.met.get(key)
+        if item is None:
+            item = self.met[key] = self._look_up(key)
+        return item
+
+
+def _encode(encoder: Encoder, statement: Statement) -> bytes:
+    if isinstance(statement, Predicate):
+        return serialize(encoder.fact(statement))
+    return serialize(encoder.rule(statement) if isinstance(statement, Rule) else encoder.check(statement))
+
+
+def _is_small(form: bytes, strings: Iterable[str]) -> bool:
+    return len(form) + sum(map(len, strings)) <= MAX_SIZE
