@@ -1,0 +1,328 @@
+"""Python source for what is left of an authorization when only the request is unknown.
+
+The generated function takes the token's table (its constants, and what it and the policy derive without the
+request) and the request's values, bare. It answers `(policy, failed)`: the number of the first policy that
+matches or -1, and a bit for each check that failed. It is a fast path, not a second semantics: where types
+are not known it raises Unsure, and the engine decides. Nothing that it runs can loop: rules that depend on
+the request must not be recursive, and the work is bounded beforehand (see residual.py), so it counts no
+steps.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from capability.datalog.inline import HELPERS, Expressions, Item, same
+from capability.datalog.lifting import scalar
+from capability.datalog.origins import AUTHORIZER
+from capability.datalog.program import CheckKind, Closure, Expression, Op, Predicate, Value
+from capability.datalog.shapes import (
+    Code,
+    Constant,
+    RequestFact,
+    Rows,
+    Shape,
+    ShapedQuery,
+    ShapedRule,
+    Stated,
+    StaticResult,
+    TableSlot,
+    Unsupported,
+)
+from capability.datalog.terms import ARRAY, BYTES, INTEGER, SET, STRING, VARIABLE, Term
+
+MAX_REQUEST_TEXT: Final = 512
+"""The longest strings and byte strings of a request, together, for which the work was bounded beforehand."""
+MAX_ALTERNATIVES: Final = 16
+"""How many copies of a body may be written for bodies that several facts of the request fit."""
+
+MAX_NESTING: Final = 16
+"""How deep blocks of the generated code may nest; Python itself allows 20 loops."""
+MAX_LINES: Final = 2000
+
+
+class Generator:
+    """Writes the function for one shape."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self._lines: list[str] = []
+        self._indent = 1
+        self._table: list[TableSlot] = []
+        self._slots: dict[TableSlot, int] = {}
+        self._expressions = Expressions(self._constant)
+        self._names = 0
+        self._copies = 0
+        self._derived: dict[tuple[str, int], str] = {}
+        self._arguments: list[tuple[RequestFact, tuple[Item, ...]]] = []
+
+    def generate(self) -> Code:
+        """Returns the code; raises Unsupported when the shape has no generated form."""
+        parameters = ["T"]
+        texts: list[str] = []
+        guards: list[str] = []
+        for fact in self._shape.request:
+            names = [self._name("r") for _ in fact.kinds or "_"]
+            parameters += names
+            if not fact.kinds:
+                continue
+            for kind, name in zip(fact.kinds, names, strict=True):
+                if kind in (STRING, BYTES):
+                    texts.append(name)
+                if kind == STRING:
+                    guards.append(f"if not {name}.isascii(): encodable({name})")
+                elif kind == INTEGER:
+                    guards.append(f"checked({name})")
+            items = tuple(Item((kind, None), name) for kind, name in zip(fact.kinds, names, strict=True))
+            if not all(scalar(kind) for kind in fact.kinds):
+                raise Unsupported("a request fact that is not of scalars")
+            self._arguments.append((fact, items))
+        if texts:
+            total = " + ".join(f"len({name})" for name in texts)
+            self._emit(f"if {total} > {MAX_REQUEST_TEXT}: unsure()")
+        for line in guards:
+            self._emit(line)
+        for number, rule in enumerate(self._shape.rules):
+            self._rule(number, rule)
+        self._emit("failed = 0")
+        for number, (kind, queries) in enumerate(self._shape.checks):
+            holds = self._any("check", number, queries, every=kind is CheckKind.ALL)
+            condition = holds if kind is CheckKind.REJECT else f"not {holds}"
+            self._emit(f"if {condition}: failed |= {1 << number}")
+        for number, queries in enumerate(self._shape.policies):
+            holds = self._any("policy", number, queries, every=False)
+            self._emit(f"if {holds}: return {number}, failed")
+        self._emit("return -1, failed")
+        source = f"def run({', '.join(parameters)}):\n" + "\n".join(self._lines) + "\n"
+        namespace: dict[str, Any] = dict(HELPERS)
+        exec(compile(source, "<policy>", "exec"), namespace)
+        return Code(namespace["run"], tuple(self._table), source)
+
+    def _emit(self, line: str) -> None:
+        if self._indent > MAX_NESTING or len(self._lines) > MAX_LINES:
+            raise Unsupported("too large")
+        self._lines.append(" " * self._indent + line)
+
+    def _name(self, prefix: str) -> str:
+        self._names += 1
+        return f"{prefix}{self._names}"
+
+    def _slot(self, slot: TableSlot) -> str:
+        if slot not in self._slots:
+            self._slots[slot] = len(self._table)
+            self._table.append(slot)
+        return f"T[{self._slots[slot]}]"
+
+    def _constant(self, term: Term) -> Item:
+        index, type_ = term[1]
+        if scalar(type_[0]) or type_[0] in (SET, ARRAY):
+            return Item(type_, self._slot(Constant(index, bare=True)))
+        return Item(None, self._slot(Constant(index, bare=False)))
+
+    def _any(self, owner: str, number: int, queries: tuple[ShapedQuery, ...], *, every: bool) -> str:
+        """Writes code that finds whether any of `queries` holds; returns the name of the result."""
+        holds = self._name("m")
+        start = self._indent
+        for position, query in enumerate(queries):
+            if position:
+                self._emit(f"if not {holds}:")
+                self._indent += 1
+            if query.static:
+                self._emit(f"{holds} = {self._slot(StaticResult((owner, number, position)))}")
+            else:
+                self._query(query, (owner, number, position), holds, every=every)
+        self._indent = start
+        return holds
+
+    def _query(self, query: ShapedQuery, owner: tuple[str, int, int], holds: str, *, every: bool) -> None:
+        self._emit(f"{holds} = False")
+        self._copies = 0
+        if not every:
+
+            def matched(env: dict[str, Item], _origins: list[str]) -> None:
+                self._when(query.query.expressions, env, f"{holds} = True")
+
+            self._body(query, owner, matched, head=None)
+            return
+        fails = self._name("v")
+        self._emit(f"{fails} = False")
+
+        def each(env: dict[str, Item], _origins: list[str]) -> None:
+            self._emit(f"{holds} = True")
+            conditions = [
+                self._expressions.condition(expression, env) for expression in query.query.expressions
+            ]
+            if conditions:
+                self._emit(f"if not ({' and '.join(conditions)}): {fails} = True")
+
+        self._body(query, owner, each, head=None)
+        self._emit(f"if {fails}: {holds} = False")
+
+    def _rule(self, number: int, rule: ShapedRule) -> None:
+        key = (rule.head.name, len(rule.head.terms))
+        if key not in self._derived:
+            self._derived[key] = self._name("d")
+            self._emit(f"{self._derived[key]} = {{}}")
+        facts = self._derived[key]
+        self._copies = 0
+
+        def derive(env: dict[str, Item], origins: list[str]) -> None:
+            terms = []
+            for term in rule.head.terms:
+                if term[0] == VARIABLE and term[1] not in env:
+                    raise Unsupported("unsafe rule")
+                item = env[term[1]] if term[0] == VARIABLE else self._constant(term)
+                terms.append(item.term())
+            origin = " | ".join([str(rule.origin), *origins])
+            self._when(rule.body.query.expressions, env, f"{facts}[{', '.join([*terms, origin])}] = None")
+
+        self._body(rule.body, ("rule", number, 0), derive, head=rule.head)
+
+    def _body(
+        self,
+        shaped: ShapedQuery,
+        owner: tuple[str, int, int],
+        leaf: Callable[[dict[str, Item], list[str]], None],
+        head: Predicate | None,
+    ) -> None:
+        """Writes the loops over a body, with `leaf` inside;
+        what a leaf needs of static atoms comes from the table.
+        """
+        query = shaped.query
+        changing = [atom for atom in query.body if self._changes(atom)]
+        static = [atom for atom in query.body if not self._changes(atom)]
+        needed = _variables(changing) | _expression_variables(query.expressions)
+        if head is not None:
+            needed |= _variables([head])
+        start = self._indent
+
+        def rows(env: dict[str, Item], origins: list[str]) -> None:
+            self._copies += 1
+            if self._copies > MAX_ALTERNATIVES:
+                raise Unsupported("too many alternatives")
+            here = self._indent
+            if static:
+                env, origins = self._static(static, needed, owner, env, origins, with_origin=head is not None)
+            leaf(env, origins)
+            self._indent = here
+
+        def atoms(left: list[Predicate], env: dict[str, Item], origins: list[str]) -> None:
+            if not left:
+                rows(env, origins)
+                return
+            atom, rest = left[0], left[1:]
+            here = self._indent
+            for fact, items in self._arguments:
+                if fact.name == atom.name and len(items) == len(atom.terms):
+                    bound = self._match(atom, items, env)
+                    if bound is not None:
+                        atoms(rest, bound, [*origins, str(AUTHORIZER)])
+                    self._indent = here
+            for source in self._loops(atom):
+                names = [self._name("x") for _ in atom.terms]
+                origin = self._name("o")
+                self._emit(f"for {', '.join([*names, origin])} in {source}:")
+                self._indent += 1
+                self._emit(f"if {origin} & {~shaped.trusted}: continue")
+                bound = self._match(atom, tuple(Item(None, name) for name in names), env)
+                if bound is not None:
+                    atoms(rest, bound, [*origins, origin])
+                self._indent = here
+
+        atoms(changing, {}, [])
+        self._indent = start
+
+    def _changes(self, atom: Predicate) -> bool:
+        key = (atom.name, len(atom.terms))
+        return key in self._derived or any(
+            (fact.name, len(fact.kinds)) == key for fact in self._shape.request
+        )
+
+    def _loops(self, atom: Predicate) -> list[str]:
+        key = (atom.name, len(atom.terms))
+        sources = []
+        if key in self._shape.stated:
+            sources.append(self._slot(Stated(*key)))
+        if key in self._derived:
+            sources.append(self._derived[key])
+        return sources
+
+    def _match(
+        self, atom: Predicate, items: tuple[Item, ...], env: dict[str, Item]
+    ) -> dict[str, Item] | None:
+        """Writes the tests that `items` fit `atom`; returns what is bound then, None when they never fit."""
+        bound = dict(env)
+        tests = []
+        for term, item in zip(atom.terms, items, strict=True):
+            if term[0] == VARIABLE and term[1] not in bound:
+                bound[term[1]] = item
+                continue
+            other = bound[term[1]] if term[0] == VARIABLE else self._constant(term)
+            test = same(item, other)
+            if test is None:
+                return None
+            tests.append(test)
+        if tests:
+            self._emit(f"if {' and '.join(tests)}:")
+            self._indent += 1
+        return bound
+
+    def _static(
+        self,
+        atoms: list[Predicate],
+        needed: set[str],
+        owner: tuple[str, int, int],
+        env: dict[str, Item],
+        origins: list[str],
+        *,
+        with_origin: bool,
+    ) -> tuple[dict[str, Item], list[str]]:
+        """Writes the look-up of what the static atoms are bound to."""
+        names = sorted(_variables(atoms))
+        key = tuple((name, _bare_kind(env[name])) for name in names if name in env)
+        values = tuple(name for name in names if name in needed and name not in env)
+        slot = self._slot(Rows(owner, key, values, with_origin))
+        codes = [env[name].code for name, _ in key]
+        wanted = codes[0] if len(codes) == 1 else f"({', '.join(codes)})"
+        bound = dict(env)
+        columns = [self._name("s") for _ in values]
+        bound |= {name: Item(None, column) for name, column in zip(values, columns, strict=True)}
+        if with_origin:
+            columns.append(self._name("o"))
+            origins = [*origins, columns[-1]]
+        if columns:
+            source = f"{slot}.get({wanted}, ())" if key else slot
+            self._emit(f"for {', '.join(columns)}, in {source}:")
+        else:
+            self._emit(f"if {wanted} in {slot}:" if key else f"if {slot}:")
+        self._indent += 1
+        return bound, origins
+
+    def _conditions(self, expressions: tuple[Expression, ...], env: dict[str, Item]) -> list[str]:
+        return [self._expressions.condition(expression, env) for expression in expressions]
+
+    def _when(self, expressions: tuple[Expression, ...], env: dict[str, Item], statement: str) -> None:
+        conditions = self._conditions(expressions, env)
+        self._emit(f"if {' and '.join(conditions)}: {statement}" if conditions else statement)
+
+
+def _bare_kind(item: Item) -> int | None:
+    return None if item.type is None else item.type[0]
+
+
+def _variables(atoms: list[Predicate]) -> set[str]:
+    return {value for atom in atoms for kind, value in atom.terms if kind == VARIABLE}
+
+
+def _expression_variables(expressions: tuple[Expression, ...]) -> set[str]:
+    names: set[str] = set()
+
+    def visit(ops: tuple[Op, ...]) -> None:
+        for op in ops:
+            if isinstance(op, Value) and op.term[0] == VARIABLE:
+                names.add(op.term[1])
+            elif isinstance(op, Closure):
+                visit(op.ops)
+
+    for expression in expressions:
+        visit(expression.ops)
+    return names

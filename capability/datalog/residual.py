@@ -1,0 +1,332 @@
+"""What a token and a policy leave to decide once only the request is unknown.
+
+What they derive without the request is derived once; the rest becomes code (codegen.py), shared by all
+tokens of one shape, and a table of this token's own. Whatever does not fit is left to the engine: a
+residual answers "allowed" or names what failed, or raises Unsure. It never meets a limit: it exists only
+where the largest request could not reach one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+from capability.datalog.codegen import MAX_REQUEST_TEXT, Generator
+from capability.datalog.engine import World
+from capability.datalog.errors import DatalogError
+from capability.datalog.lifting import Lifter, raw_value
+from capability.datalog.limits import Limits
+from capability.datalog.origins import AUTHORIZER, block_origin, trusted_origins
+from capability.datalog.program import (
+    Check,
+    CheckKind,
+    Closure,
+    KeyScope,
+    Op,
+    Predicate,
+    Program,
+    Query,
+    Rule,
+)
+from capability.datalog.shapes import (
+    Code,
+    Constant,
+    RequestFact,
+    Rows,
+    Run,
+    Shape,
+    ShapedQuery,
+    ShapedRule,
+    Stated,
+    StaticResult,
+    TableSlot,
+    Unsupported,
+)
+from capability.datalog.terms import BYTES, STRING, VARIABLE, Term
+
+Signature: TypeAlias = tuple[str, int]
+CheckName: TypeAlias = tuple[int | None, int]
+"""The block (None: the authorizer) and the index of a check."""
+
+_MAX_ATOMS: Final = 12
+_MAX_OPS: Final = 48
+_MAX_QUERIES: Final = 256
+_OP_STEPS: Final = 8 + MAX_REQUEST_TEXT * 4 // 32
+"""More steps than one operation takes, but for the bytes of its constants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """`run(table, *values)` answers `(policy, failed)`;
+    bit n of `failed` is `checks[n]`, `failed_always` fail whatever is asked.
+    """
+
+    run: Run
+    table: tuple[Any, ...]
+    checks: tuple[CheckName, ...]
+    policies: tuple[int, ...]
+    failed_always: tuple[CheckName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """One block, or the authorizer, with its origin."""
+
+    index: int | None
+    program: Program
+    origin: int
+
+
+class Residuals:
+    """Makes residuals for one policy, and keeps the code that their tokens share."""
+
+    def __init__(self, limits: Limits, *, max_shapes: int = 1024) -> None:
+        self._limits = limits
+        self._code = lru_cache(maxsize=max_shapes)(_generate)
+
+    def prepare(
+        self,
+        blocks: Sequence[tuple[Program, KeyScope | None]],
+        authorizer: Program,
+        request: tuple[RequestFact, ...],
+    ) -> Residual | None:
+        """Returns the residual of a verified token under a policy, None where the engine must decide each
+        request.
+        """
+        try:
+            return _Preparation(blocks, authorizer, request, self._limits).finish(self._code)
+        except (DatalogError, Unsupported):
+            return None
+
+
+def _generate(shape: Shape) -> Code | None:
+    try:
+        return Generator(shape).generate()
+    except (Unsupported, SyntaxError):
+        return None
+
+
+class _Preparation:
+    """One token under one policy, on the way to a residual."""
+
+    def __init__(
+        self,
+        blocks: Sequence[tuple[Program, KeyScope | None]],
+        authorizer: Program,
+        request: tuple[RequestFact, ...],
+        limits: Limits,
+    ) -> None:
+        self._request = request
+        self._limits = limits
+        self._authorizer = authorizer
+        self._units = [_Unit(None, authorizer, AUTHORIZER)]
+        self._signed: dict[KeyScope, int] = {}
+        for index, (program, key) in enumerate(blocks):
+            self._units.append(_Unit(index, program, block_origin(index)))
+            if key is not None:
+                self._signed[key] = self._signed.get(key, 0) | block_origin(index)
+        self._changing = {(fact.name, len(fact.kinds)) for fact in request if fact.kinds}
+        self._rules = self._split_rules()
+        self._world = self._static_world()
+        self._lifter = Lifter([])
+        self._queries: dict[tuple[str, int, int], tuple[Query, int]] = {}
+
+    def finish(self, generate: Any) -> Residual:
+        """Returns the residual; raises Unsupported where there is none."""
+        rules = tuple(self._shape_rule(n, *rule) for n, rule in enumerate(self._rules))
+        checks: list[tuple[CheckKind, tuple[ShapedQuery, ...]]] = []
+        names: list[CheckName] = []
+        failed_always: list[CheckName] = []
+        for unit in self._units:
+            for index, check in enumerate(unit.program.checks):
+                if any(self._is_changing(query.body) for query in check.queries):
+                    queries = self._shape_queries("check", len(checks), unit, check.queries)
+                    checks.append((check.kind, queries))
+                    names.append((unit.index, index))
+                elif not self._holds(check, unit):
+                    failed_always.append((unit.index, index))
+        policies = tuple(
+            self._shape_queries("policy", number, self._units[0], policy.queries)
+            for number, policy in enumerate(self._authorizer.policies)
+        )
+        stated = tuple(sorted(key for key in self._changing if self._sizes.get(key)))
+        self._kinds = [kind for kind, _ in checks]
+        shape = Shape(self._request, stated, rules, tuple(checks), policies)
+        code: Code | None = generate(shape)
+        if code is None:
+            raise Unsupported("no code")
+        self._check_bound()
+        table = tuple(self._fill(slot) for slot in code.table)
+        return Residual(code.run, table, tuple(names), tuple(range(len(policies))), tuple(failed_always))
+
+    def _is_changing(self, body: Sequence[Predicate]) -> bool:
+        return any((atom.name, len(atom.terms)) in self._changing for atom in body)
+
+    def _trusted(self, unit: _Unit, query: Query | Rule) -> int:
+        return trusted_origins(query.scopes, unit.origin, self._signed, unit.program.scopes)
+
+    def _split_rules(self) -> list[tuple[_Unit, Rule]]:
+        """Finds the rules that depend on the request, each after all that derive what it reads."""
+        waiting = [(unit, rule) for unit in self._units for rule in unit.program.rules]
+        found: list[tuple[_Unit, Rule]] = []
+        growing = True
+        while growing:
+            growing = False
+            for entry in list(waiting):
+                if self._is_changing(entry[1].body):
+                    head = entry[1].head
+                    self._changing.add((head.name, len(head.terms)))
+                    waiting.remove(entry)
+                    found.append(entry)
+                    growing = True
+        self._static_rules = waiting
+        ordered: list[tuple[_Unit, Rule]] = []
+        while found:
+            heads = {(rule.head.name, len(rule.head.terms)) for _, rule in found}
+            ready = [
+                entry
+                for entry in found
+                if not any((atom.name, len(atom.terms)) in heads for atom in entry[1].body)
+            ]
+            if not ready:
+                raise Unsupported("recursive rules on the request")
+            ordered += ready
+            found = [entry for entry in found if entry not in ready]
+        return ordered
+
+    def _static_world(self) -> World:
+        world = World(self._limits)
+        for unit in self._units:
+            for fact in unit.program.facts:
+                world.add_fact(fact, unit.origin)
+        for unit, rule in self._static_rules:
+            world.add_rule(rule, unit.origin, self._trusted(unit, rule))
+        world.run()
+        self._sizes: dict[Signature, int] = {}
+        self._facts: dict[Signature, list[tuple[Any, ...]]] = {}
+        for origin, fact in world.facts():
+            key = (fact.name, len(fact.terms))
+            self._sizes[key] = self._sizes.get(key, 0) + 1
+            if key in self._changing:
+                self._facts.setdefault(key, []).append((*fact.terms, origin))
+        return world
+
+    def _shape_rule(self, number: int, unit: _Unit, rule: Rule) -> ShapedRule:
+        query = Query(rule.body, rule.expressions, rule.scopes)
+        shaped = self._shape_query(("rule", number, 0), unit, query)
+        return ShapedRule(self._lifter.predicate(rule.head), shaped, unit.origin)
+
+    def _shape_queries(
+        self, owner: str, number: int, unit: _Unit, queries: Sequence[Query]
+    ) -> tuple[ShapedQuery, ...]:
+        return tuple(self._shape_query((owner, number, n), unit, query) for n, query in enumerate(queries))
+
+    def _shape_query(self, owner: tuple[str, int, int], unit: _Unit, query: Query) -> ShapedQuery:
+        trusted = self._trusted(unit, query)
+        self._queries[owner] = (query, trusted)
+        if not self._is_changing(query.body):
+            return ShapedQuery(Query(()), trusted, static=True)
+        if len(query.body) > _MAX_ATOMS or len(self._queries) > _MAX_QUERIES:
+            raise Unsupported("too large")
+        if any(_count(expression.ops) > _MAX_OPS for expression in query.expressions):
+            raise Unsupported("too large")
+        return ShapedQuery(self._lifter.query(query), trusted, static=False)
+
+    def _holds(self, check: Check, unit: _Unit) -> bool:
+        results = (
+            self._world.matches_all(query, self._trusted(unit, query))
+            if check.kind is CheckKind.ALL
+            else self._world.matches(query, self._trusted(unit, query))
+            for query in check.queries
+        )
+        return any(results) != (check.kind is CheckKind.REJECT)
+
+    def _check_bound(self) -> None:
+        """Raises Unsupported unless no request, however evaluated, can reach a limit."""
+        sizes = dict(self._sizes)
+        for fact in self._request:
+            key = (fact.name, len(fact.kinds))  # an absent one is counted too, which does no harm
+            sizes[key] = sizes.get(key, 0) + 1
+        touched = sum(_bytes(term) for term in self._lifter.constants) // 64
+        steps = 2 * self._world.meter.steps
+        derived = 0
+        for number, (_, rule) in enumerate(self._rules):
+            query, _ = self._queries["rule", number, 0]
+            bindings, work = _work(query, sizes, touched)
+            steps += work
+            derived += bindings
+            key = (rule.head.name, len(rule.head.terms))
+            sizes[key] = sizes.get(key, 0) + bindings
+        for (owner, _, _), (query, _) in self._queries.items():
+            if owner != "rule":
+                steps += _work(query, sizes, touched)[1]
+        facts = sum(self._sizes.values()) + len(self._request) + derived
+        rounds = self._world.iterations + len(self._rules) + 4
+        if (
+            2 * steps > self._limits.max_steps
+            or facts > self._limits.max_facts
+            or rounds > self._limits.max_iterations
+        ):
+            raise Unsupported("a request could reach a limit")
+
+    def _fill(self, slot: TableSlot) -> Any:
+        match slot:
+            case Constant(index, bare):
+                term = self._lifter.constants[index]
+                return raw_value(term) if bare else term
+            case Stated(name, arity):
+                return tuple(self._facts.get((name, arity), ()))
+            case StaticResult(owner):
+                query, trusted = self._queries[owner]
+                if owner[0] == "check" and self._kinds[owner[1]] is CheckKind.ALL:
+                    return self._world.matches_all(query, trusted)
+                return self._world.matches(query, trusted)
+            case Rows():
+                return self._rows(slot)
+
+    def _rows(self, slot: Rows) -> Any:
+        query, trusted = self._queries[slot.owner]
+        static = tuple(atom for atom in query.body if not self._is_changing((atom,)))
+        columns = [name for name, _ in slot.key] + list(slot.values)
+        head = Predicate("row", tuple((VARIABLE, name) for name in columns))
+        keys = len(slot.key)
+        rows: dict[Any, dict[tuple[Any, ...], None]] = {}
+        for fact, origin in self._world.query(Rule(head, static), 0, trusted):
+            key = []
+            for term, (_, kind) in zip(fact.terms, slot.key, strict=False):
+                if kind is not None and term[0] != kind:
+                    break
+                key.append(term if kind is None else term[1])
+            else:
+                row = fact.terms[keys:] + ((origin,) if slot.with_origin else ())
+                rows.setdefault(key[0] if keys == 1 else tuple(key), {})[row] = None
+        if not slot.values and not slot.with_origin:
+            return frozenset(rows) if keys else bool(rows)
+        if not keys:
+            return tuple(rows.get((), ()))
+        return {key: tuple(found) for key, found in rows.items()}
+
+
+def _work(query: Query, sizes: Mapping[Signature, int], touched: int) -> tuple[int, int]:
+    """Returns an upper bound of the bindings of a body, and of the steps that trying them takes."""
+    bindings = 1
+    for atom in query.body:
+        bindings *= max(1, sizes.get((atom.name, len(atom.terms)), 0))
+    ops = sum(_count(expression.ops) for expression in query.expressions)
+    length = len(query.body) + 1
+    return bindings, bindings * (length * length + ops * (_OP_STEPS + touched)) + length
+
+
+def _count(ops: Sequence[Op]) -> int:
+    return sum(1 + _count(op.ops) if isinstance(op, Closure) else 1 for op in ops)
+
+
+def _bytes(term: Term) -> int:
+    kind, value = term
+    if kind == STRING:
+        return 4 * len(value)
+    if kind == BYTES:
+        return len(value)
+    if isinstance(value, tuple):
+        return 64 + 64 * len(value) + len(repr(value))
+    return 8

@@ -1,0 +1,112 @@
+"""What generated code depends on: the shape of an authorization, and what its table holds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from capability.datalog.program import CheckKind, Predicate, Query
+
+
+class Unsupported(Exception):
+    """This shape has no generated form; the engine evaluates it."""
+
+
+class Unsure(Exception):
+    """The generated code met a type that it was not made for; the engine decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFact:
+    """A fact of the authorizer with one argument of the request for each term, of these kinds.
+
+    One without kinds is an argument that the request does not have: it states nothing.
+    """
+
+    name: str
+    kinds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShapedQuery:
+    """A lifted query and what it trusts. A query that the request cannot reach is static:
+    only its result is used.
+    """
+
+    query: Query
+    trusted: int
+    static: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShapedRule:
+    """A lifted rule that depends on the request."""
+
+    head: Predicate
+    body: ShapedQuery
+    origin: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Everything that the generated code depends on; equal shapes share it."""
+
+    request: tuple[RequestFact, ...]
+    stated: tuple[tuple[str, int], ...]
+    """Predicates of the request that a block or the policy states or derives without it, too."""
+    rules: tuple[ShapedRule, ...]
+    """In an order in which each comes after all that derive what it reads."""
+    checks: tuple[tuple[CheckKind, tuple[ShapedQuery, ...]], ...]
+    policies: tuple[tuple[ShapedQuery, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A slot of the table: constant `index`, bare or as a term."""
+
+    index: int
+    bare: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A slot of the table: what the static part of a body is bound to.
+
+    `owner` names the rule or query. `key` are the variables that are looked up, each with the kind that its
+    bare value has, or None for a term; `values` are the others that are needed. With no `values` it is a
+    set of keys; with no `key` a tuple of rows; else a dict of tuples of rows.
+    """
+
+    owner: tuple[str, int, int]
+    key: tuple[tuple[str, int | None], ...]
+    values: tuple[str, ...]
+    with_origin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A slot of the table: the facts of one predicate that hold without the request, as `(*terms,
+    origin)`.
+    """
+
+    name: str
+    arity: int
+
+
+@dataclass(frozen=True, slots=True)
+class StaticResult:
+    """A slot of the table: whether a query that the request cannot reach holds."""
+
+    owner: tuple[str, int, int]
+
+
+TableSlot: TypeAlias = Constant | Rows | Stated | StaticResult
+Run: TypeAlias = Callable[..., tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A generated function and what its table holds, in order."""
+
+    run: Run
+    table: tuple[TableSlot, ...]
+    source: str
