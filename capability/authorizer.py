@@ -16,7 +16,9 @@ from capability.datalog.operators import ExternFunction
 from capability.datalog.origins import origin_blocks
 from capability.datalog.printer import print_check, print_policy, print_predicate, print_rule
 from capability.datalog.program import Predicate, Program
+from capability.datalog.terms import Term
 from capability.decision import Decision
+from capability.templates import LIMITS, Template
 from capability.tokens import Biscuit
 from capability.wire.snapshot import LoadedBlock, Snapshot, decode_snapshot, encode_snapshot
 from capability.wire.text import from_text, to_text
@@ -46,7 +48,18 @@ class Authorizer:
     rules derived.
     """
 
-    __slots__ = ("_elapsed", "_evaluation", "_externs", "_known", "_limits", "_max_time", "_plan")
+    __slots__ = (
+        "_authorized",
+        "_elapsed",
+        "_evaluation",
+        "_externs",
+        "_foreseen",
+        "_known",
+        "_limits",
+        "_made",
+        "_max_time",
+        "_policy",
+    )
 
     def __init__(
         self,
@@ -62,7 +75,10 @@ class Authorizer:
 
         Raises LanguageError for a rule of the token that derives facts with variables.
         """
-        self._plan = Plan(blocks, program)
+        self._made: Plan | None = Plan(blocks, program)
+        self._foreseen: tuple[Biscuit, Template, dict[str, Term]] | None = None
+        self._policy: int | None = None
+        self._authorized = False
         self._limits = limits
         self._externs = externs
         self._max_time = nanoseconds(limits) if max_time is None else max_time
@@ -70,12 +86,41 @@ class Authorizer:
         self._evaluation: Evaluation | None = None
         self._elapsed = 0
 
+    @classmethod
+    def foreseen(cls, token: Biscuit, template: Template, values: dict[str, Term], policy: int) -> Self:
+        """For builders. Returns an authorizer of which it is known that `policy` allows;
+        it runs when more is asked.
+        """
+        authorizer = cls.__new__(cls)
+        authorizer._made = None
+        authorizer._foreseen = (token, template, values)
+        authorizer._policy = policy
+        authorizer._authorized = False
+        authorizer._limits = LIMITS
+        authorizer._externs = {}
+        authorizer._max_time = NO_DEADLINE
+        authorizer._known = ()
+        authorizer._evaluation = None
+        authorizer._elapsed = 0
+        return authorizer
+
+    @property
+    def _plan(self) -> Plan:
+        if self._made is None:
+            assert self._foreseen is not None
+            token, template, values = self._foreseen
+            self._made = Plan(loaded_blocks(token), template.bind(values))
+        return self._made
+
     def authorize(self) -> int:
         """Returns the index of the allow policy that matched.
 
         Raises Denied, ExecutionFailed or LimitReached (all AuthorizationError), which have the policy and
         the checks that decided.
         """
+        if self._policy is not None:
+            self._authorized = True
+            return self._policy
         decision = self.decide()
         decision.require()
         assert decision.policy is not None
@@ -102,7 +147,7 @@ class Authorizer:
 
     def raw_snapshot(self) -> bytes:
         """Returns the authorizer as bytes that the Rust engine reads too. Extern functions are not in it."""
-        evaluation = self._evaluation
+        evaluation = self._run() if self._authorized else self._evaluation
         ran = evaluation is not None and not evaluation.failed
         return encode_snapshot(
             Snapshot(
@@ -168,6 +213,8 @@ class Authorizer:
 
     def _facts(self) -> Iterable[tuple[int, Predicate]]:
         """Returns all facts once the rules have run, else those that were stated."""
+        if self._authorized:
+            self._run()
         if self._evaluation is not None and not self._evaluation.failed:
             return self._evaluation.world.facts()
         stated = [

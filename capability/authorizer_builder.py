@@ -21,13 +21,14 @@ from capability.datalog.limits import Limits
 from capability.datalog.parameters import bind, to_term
 from capability.datalog.printer import print_program
 from capability.datalog.program import Predicate, Program, Scope, ScopeKind
+from capability.datalog.terms import Term
 from capability.errors import FormatError
 from capability.externs import ExternCallable, adapt, require_callable
+from capability.templates import LIMITS, Template, template_of
 from capability.tokens import Biscuit
 from capability.wire.snapshot import LoadedBlock, Snapshot, decode_snapshot, encode_snapshot
 from capability.wire.text import from_text, to_text
 
-_DEFAULTS = Limits()
 _Item = TypeVar("_Item", Predicate, syntax.Rule, syntax.Check, syntax.Policy)
 _Clause = TypeVar("_Clause", syntax.Query, syntax.Rule)
 _Expected = TypeVar("_Expected")
@@ -40,10 +41,10 @@ class AuthorizerLimits:
     `max_time` is None for no deadline.
     """
 
-    max_facts: int = _DEFAULTS.max_facts
-    max_iterations: int = _DEFAULTS.max_iterations
+    max_facts: int = LIMITS.max_facts
+    max_iterations: int = LIMITS.max_iterations
     max_time: timedelta | None = None
-    max_steps: int = _DEFAULTS.max_steps
+    max_steps: int = LIMITS.max_steps
 
 
 class AuthorizerBuilder:
@@ -59,7 +60,7 @@ class AuthorizerBuilder:
     <BLANKLINE>
     """
 
-    __slots__ = ("_externs", "_limits", "_max_time", "_program", "_states_revocation_ids")
+    __slots__ = ("_externs", "_limits", "_max_time", "_own", "_states_revocation_ids", "_template", "_values")
 
     def __init__(
         self,
@@ -67,18 +68,37 @@ class AuthorizerBuilder:
         parameters: Parameters = None,
         scope_parameters: ScopeParameters = None,
     ) -> None:
-        self._program = Program()
-        self._limits = Limits()
+        self._own = Program()
+        self._limits = LIMITS
         self._max_time: int | None = None
         self._externs: dict[str, ExternCallable] = {}
         self._states_revocation_ids = False
+        self._template: Template | None = None
+        self._values: dict[str, Term] = {}
         if source is not None:
-            self.add_code(source, parameters, scope_parameters)
+            template = None if scope_parameters else template_of(source)
+            if template is None:
+                self.add_code(source, parameters, scope_parameters)
+            else:
+                self._values = template.values(parameters)
+                self._template = template
 
     @property
     def program(self) -> Program:
         """The statements so far."""
         return self._program
+
+    @property
+    def _program(self) -> Program:
+        # A source whose parameters are only those of facts is bound when somebody asks what it says.
+        if self._template is not None:
+            template, self._template = self._template, None
+            self.add_program(template.bind(self._values))
+        return self._own
+
+    @_program.setter
+    def _program(self, program: Program) -> None:
+        self._own = program
 
     def add_code(
         self, source: str, parameters: Parameters = None, scope_parameters: ScopeParameters = None
@@ -188,9 +208,13 @@ class AuthorizerBuilder:
         Raises TypeError for anything but a Biscuit, and LanguageError for a token with a rule that cannot
         be run.
         """
+        _expect(Biscuit, token, "token")
+        if self._template is not None and not self._externs and not self._states_revocation_ids:
+            policy = self._template.allowing(token, self._values) if self._limits is LIMITS else None
+            if policy is not None:
+                return Authorizer.foreseen(token, self._template, self._values, policy)
         return self._build(
-            loaded_blocks(_expect(Biscuit, token, "token")),
-            self._revocation_facts(token) if self._states_revocation_ids else (),
+            loaded_blocks(token), self._revocation_facts(token) if self._states_revocation_ids else ()
         )
 
     def build_unauthenticated(self) -> Authorizer:

@@ -7,7 +7,7 @@ it. Both are immutable.
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Final, NoReturn, Self
+from typing import Any, Final, NoReturn, Self
 
 from capability import chain
 from capability.attenuation import DEFAULT_VOCABULARY, Vocabulary, restriction
@@ -269,7 +269,8 @@ class Biscuit(_Token):
     one of its ids is revoked.
     """
 
-    __slots__ = ("_root_key",)
+    __slots__ = ("_memory", "_root_key")
+    _memory: dict[object, Any]
     _root_key: PublicKey
 
     @staticmethod
@@ -305,6 +306,11 @@ class Biscuit(_Token):
         return self._root_key
 
     @property
+    def memory(self) -> dict[object, Any]:
+        """For authorizers: where they keep what they made of this very token, which never changes."""
+        return self._memory
+
+    @property
     def canonical_revocation_ids(self) -> tuple[bytes, ...]:
         """The ids by which revocation compares: `revocation_ids`, in the one form of each signature."""
         return chain.canonical_revocation_ids(self._envelope, self._root_key)
@@ -321,6 +327,7 @@ class Biscuit(_Token):
         # INVARIANT: the only way to a Biscuit; the caller verified `envelope` against `root_key`, or made it
         token = cls._of(envelope, blocks, symbols, keys)
         token._root_key = root_key
+        token._memory = {}
         return token
 
     def _derived(
@@ -328,6 +335,7 @@ class Biscuit(_Token):
     ) -> Self:
         token = super()._derived(envelope, blocks, symbols, keys)
         token._root_key = self._root_key
+        token._memory = {}
         return token
 
 
