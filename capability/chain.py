@@ -105,12 +105,16 @@ def verify(envelope: Envelope, root: PublicKey) -> None:
     for block in envelope.blocks:
         verify_block(block, key, previous)
         key, previous = block.next_key, block
+    verify_proof(envelope)
+
+
+def verify_proof(envelope: Envelope) -> None:
+    """Raises as `verify` unless the proof fits the last block, which must be verified by itself."""
     if isinstance(envelope.proof, NextSecret):
         next_signer(envelope)
     else:
-        _verify_as(
-            key, _seal_payload(envelope.blocks[-1]), envelope.proof.signature, "final", "signature.proof"
-        )
+        last = envelope.blocks[-1]
+        _verify_as(last.next_key, _seal_payload(last), envelope.proof.signature, "final", "signature.proof")
 
 
 def verify_block(block: SignedBlock, key: PublicKey, previous: SignedBlock | None) -> None:

@@ -8,9 +8,11 @@ Decision        all of it, with what a service needs next
 
 import json
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from threading import RLock
 from typing import Any, Final, NoReturn
 
 from capability.datalog.limits import Limits
@@ -88,8 +90,15 @@ def denial_text(policy: MatchedPolicy | None, failed_checks: tuple[FailedCheck, 
     return f"authorization failed: {text}, and the following checks failed: {listed}"
 
 
+class _Deferred:
+    """Where a decision keeps the way to what has not been asked of it yet; apart, as it is no field."""
+
+    __slots__ = ("_details",)
+    _details: "Callable[[], Decision] | None"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(_Deferred):
     """The answer to one request: what was decided, what decided it, and what a service needs next.
 
     A decision has no truth value, so that `if guard.check(...):` cannot let everyone in: ask `.allowed`.
@@ -129,6 +138,30 @@ class Decision:
     steps: int = 0
     decided_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     decision_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @classmethod
+    def deferred(cls, outcome: Outcome, details: "Callable[[], Decision]") -> "Decision":
+        """Returns a decision whose outcome is known; `details` is asked for the rest when it is first read.
+
+        INVARIANT: the outcome is never asked of `details`; what was decided stays decided.
+        """
+        decision = object.__new__(cls)
+        _set(decision, "outcome", outcome)
+        _set(decision, "_details", details)
+        return decision
+
+    def __getattr__(self, name: str) -> Any:
+        """Fills in what was deferred; Python asks this only for what is not there yet."""
+        if name not in _DEFERRED:
+            raise AttributeError(f"a decision has no {name!r}")
+        with _filling:
+            details = self._details
+            if details is not None:
+                known = details()
+                for deferred in _DEFERRED:
+                    _set(self, deferred, getattr(known, deferred))
+                _set(self, "_details", None)
+        return object.__getattribute__(self, name)
 
     @property
     def allowed(self) -> bool:
@@ -255,3 +288,8 @@ def _schema() -> dict[str, Any]:
             }
         ),
     }
+
+
+_DEFERRED: Final = frozenset(entry.name for entry in fields(Decision) if entry.name != "outcome")
+_set: Final = object.__setattr__
+_filling: Final = RLock()

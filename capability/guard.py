@@ -4,11 +4,9 @@ Every way into this package (library, command line, services) decides here, in t
 signatures; revocation; evaluation. Whatever cannot be told is not allowed.
 """
 
-import itertools
 import math
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -18,49 +16,86 @@ from capability.attenuation import DEFAULT_VOCABULARY
 from capability.authorization import Evaluation, Plan, decide, refuse_unbound_heads
 from capability.authorizer import loaded_blocks
 from capability.builders import Fact, Parameters, ScopeParameters, bind_program
+from capability.cache import Cache, CacheStats
 from capability.datalog.limits import GUARD_LIMITS, Limits
-from capability.datalog.parameters import bind
 from capability.datalog.program import Predicate, Program
-from capability.datalog.terms import DATE, DATE_MAX, Term
-from capability.datalog.values import to_term
+from capability.datalog.residual import Residuals
+from capability.datalog.shapes import Unsure
+from capability.datalog.terms import DATE, DATE_MAX
 from capability.decision import Decision, Outcome
 from capability.errors import BiscuitValidationError, StoreError
 from capability.externs import ExternCallable, adapt, require_callable
 from capability.inspection import expiry, subject
 from capability.keys import PublicKey
 from capability.keyset import KeySet
-from capability.revocation import RevocationSource
-from capability.tokens import Biscuit
-
-Value: TypeAlias = str | int | bool | bytes | datetime
-RequestValue: TypeAlias = Value | Sequence[Value] | Set[Value] | None
-"""What a request says under one name: a value, several that must all be allowed, or nothing."""
+from capability.remembered import KNOWN_SIZE, REQUEST_NAMES, Known, Types, prepare, remember
+from capability.request import RequestValue, requests_of
+from capability.revocation import RevisedSource, RevocationSource, RevocationStatus
+from capability.verified import VerifiedChains
+from capability.wire import envelope as wire
+from capability.wire.envelope import Envelope
+from capability.wire.text import from_text
 
 Clock: TypeAlias = Callable[[], float | datetime]
 """Tells the time: seconds since 1970, or an aware datetime."""
 
-MAX_REQUESTS: Final = 1024
-"""How many requests the lists of one call may stand for."""
+UNASKED: Final = RevocationStatus(None, 0)
+"""What stands for the word of a source where there is none."""
 
-_FACT_NAME: Final = re.compile(r"[A-Za-z0-9_:]+")
 _TIME: Final = DEFAULT_VOCABULARY.time
-_SINGLE: Final = frozenset(
-    {
-        DEFAULT_VOCABULARY.application,
-        DEFAULT_VOCABULARY.operation,
-        DEFAULT_VOCABULARY.tenant,
-        DEFAULT_VOCABULARY.resource,
-    }
-)
-"""Facts of which one request has one: with several, a `check if` would hold when any of them fits."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Setup:
-    """What `replace` swaps; a check reads it once."""
+class CacheLimits:
+    """What a guard may remember: tokens by their text, and verified chains; 0 tokens switches it off.
 
-    keys: KeySet | PublicKey
-    program: Program
+    Sizes are in bytes, estimated.
+    """
+
+    max_tokens: int = 100_000
+    max_token_size: int = 512 * 1024 * 1024
+    max_read_size: int = 64 * 1024 * 1024
+
+
+class _Setup:
+    """What `replace` swaps; a check reads it once.
+
+    INVARIANT: what is remembered of a text belongs to these keys and this policy, and goes with them.
+    """
+
+    __slots__ = ("cache", "chains", "keys", "known", "program", "residuals")
+
+    def __init__(
+        self,
+        keys: KeySet | PublicKey,
+        program: Program,
+        cache: CacheLimits,
+        limits: Limits,
+        chains: VerifiedChains | None = None,
+    ) -> None:
+        self.keys = keys
+        self.program = program
+        self.cache = cache
+        self.chains = VerifiedChains(4 * cache.max_tokens, cache.max_read_size) if chains is None else chains
+        self.known: Cache[str | bytes, Known] = Cache(cache.max_tokens, cache.max_token_size)
+        self.residuals = Residuals(limits)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardStats:
+    """What a guard has done and what it remembers. Times are in seconds, of decisions that the engine made.
+
+    `fast` counts the decisions that needed no engine. Counters are not locked: see CacheStats.
+    """
+
+    outcomes: dict[Outcome, int]
+    fast: int
+    signature_time: float
+    revocation_time: float
+    evaluation_time: float
+    tokens: CacheStats
+    chains: CacheStats
+    decoded: CacheStats
 
 
 class Guard:
@@ -81,7 +116,17 @@ class Guard:
     False
     """
 
-    __slots__ = ("_clock", "_externs", "_limits", "_revocations", "_setup")
+    __slots__ = (
+        "_clock",
+        "_counts",
+        "_externs",
+        "_fast",
+        "_limits",
+        "_revision",
+        "_revocations",
+        "_setup",
+        "_times",
+    )
 
     def __init__(
         self,
@@ -90,6 +135,7 @@ class Guard:
         revocations: RevocationSource | None = None,
         clock: Clock | None = None,
         limits: Limits = GUARD_LIMITS,
+        cache: CacheLimits = CacheLimits(),
         *,
         parameters: Parameters = None,
         scope_parameters: ScopeParameters = None,
@@ -105,10 +151,15 @@ class Guard:
         for name, function in (extern_funcs or {}).items():
             require_callable(name, function)
         self._revocations = revocations
+        self._revision = revocations.revision if isinstance(revocations, RevisedSource) else None
         self._clock = time.time if clock is None else clock
         self._limits = limits
         self._externs = adapt(extern_funcs or {})
-        self._setup = _Setup(_keys(keys), _program(policy, parameters, scope_parameters))
+        self._counts = dict.fromkeys(Outcome, 0)
+        self._times = [0, 0, 0]
+        self._fast = 0
+        program = _program(policy, parameters, scope_parameters)
+        self._setup = _Setup(_keys(keys), program, cache, limits)
 
     def replace(
         self,
@@ -120,13 +171,35 @@ class Guard:
     ) -> None:
         """Puts other keys, another policy, or both in force at once; None leaves one as it is.
 
-        A check that is under way goes on with what it began with. Raises as the constructor does, and then
-        nothing has changed.
+        A check that is under way goes on with what it began with. What was remembered under other keys is
+        forgotten. Raises as the constructor does, and then nothing has changed.
         """
         setup = self._setup
+        program = setup.program if policy is None else _program(policy, parameters, scope_parameters)
+        chains = setup.chains if keys is None or keys == setup.keys else None
         self._setup = _Setup(
-            setup.keys if keys is None else _keys(keys),
-            setup.program if policy is None else _program(policy, parameters, scope_parameters),
+            setup.keys if keys is None else _keys(keys), program, setup.cache, self._limits, chains
+        )
+
+    def forget(self) -> None:
+        """Empties the caches; what is asked next is verified and evaluated anew."""
+        self._setup.chains.clear()
+        self._setup.known.clear()
+
+    def stats(self) -> GuardStats:
+        """Returns what was decided so far, in what time, and what is remembered."""
+        setup = self._setup
+        chains, decoded = setup.chains.stats()
+        signature, revocation, evaluation = (nanoseconds / 1e9 for nanoseconds in self._times)
+        return GuardStats(
+            outcomes=dict(self._counts),
+            fast=self._fast,
+            signature_time=signature,
+            revocation_time=revocation,
+            evaluation_time=evaluation,
+            tokens=setup.known.stats(),
+            chains=chains,
+            decoded=decoded,
         )
 
     def check(
@@ -149,6 +222,34 @@ class Guard:
         Nothing about the token makes it raise. Raises TypeError for wrong types and for `time=...`,
         ValueError for an empty list, a value that does not fit, or several facts where one is meant.
         """
+        setup = self._setup
+        moment = self._clock()
+        now = int(moment) if moment.__class__ is float and 0 <= moment <= DATE_MAX else _seconds(moment)
+        if not request and facts == ():
+            try:
+                known = setup.known.get(token)
+                if known is not None:
+                    form_types = (
+                        operation.__class__,
+                        application.__class__,
+                        resource.__class__,
+                        tenant.__class__,
+                    )
+                    form = known.forms.get(form_types)
+                    if form is not None and now < known.valid_until:
+                        status = self._cleared(known)
+                        if status is not None:
+                            outcome = form.decide(now, operation, application, resource, tenant)
+                            self._counts[outcome] += 1
+                            self._fast += 1
+                            asked = (operation, application, resource, tenant)
+                            return Decision.deferred(
+                                outcome, partial(self._explain, setup, token, asked, now, status)
+                            )
+            except Unsure:
+                pass
+        if not isinstance(token, str | bytes):
+            raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
         named = {
             "operation": operation,
             "application": application,
@@ -156,11 +257,10 @@ class Guard:
             "tenant": tenant,
             **request,
         }
-        requests = _requests(named, facts)
-        now = self._now()
-        if not isinstance(token, str | bytes):
-            raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
-        return self._decide(self._setup, token, requests, now)
+        types: Types | None = None if request or facts else tuple([type(value) for value in named.values()])
+        decision = self._decide(setup, token, requests_of(named, facts), now, types=types)
+        self._counts[decision.outcome] += 1
+        return decision
 
     def require(
         self,
@@ -193,28 +293,71 @@ class Guard:
     def __repr__(self) -> str:
         return f"<Guard with {len(self._setup.program.policies)} policies>"
 
-    def _decide(
-        self, setup: _Setup, token: str | bytes, requests: list[tuple[Predicate, ...]], now: int
+    def _cleared(self, known: Known) -> RevocationStatus | None:
+        """Returns the word of the source that no id of the chain is revoked now, None if it cannot be had."""
+        status = known.cleared
+        try:
+            if self._revocations is None:
+                return UNASKED
+            if self._revision is None:
+                status = self._revocations.status(known.ids)
+            elif status is None or status.revision != self._revision():
+                status = known.cleared = self._revocations.status(known.ids)
+        except StoreError:
+            return None
+        return status if status.revoked_id is None else None
+
+    def _explain(
+        self,
+        setup: _Setup,
+        token: str | bytes,
+        asked: tuple[RequestValue, ...],
+        now: int,
+        status: RevocationStatus,
     ) -> Decision:
+        """Returns the decision in full, by the engine, for one that was made without it."""
+        requests = requests_of(dict(zip(REQUEST_NAMES, asked, strict=True)), ())
+        return self._decide(setup, token, requests, now, status=status)
+
+    def _decide(
+        self,
+        setup: _Setup,
+        token: str | bytes,
+        requests: list[tuple[Predicate, ...]],
+        now: int,
+        *,
+        types: Types | None = None,
+        status: RevocationStatus | None = None,
+    ) -> Decision:
+        """Decides by the engine, without asking the source if `status` says what it answered.
+
+        A request of one form, told by `types`, is made ready for the next time.
+        """
         moment = datetime.fromtimestamp(now, UTC)
         about: dict[str, Any] = {"limits": self._limits, "decided_at": moment}
+        started = time.perf_counter_ns()
         try:
-            biscuit = _verified(token, setup.keys, moment)
+            envelope = _envelope(token)
+            root, valid_until = _root(setup.keys, envelope.root_key_id, moment)
+            biscuit = setup.chains.load(envelope, root)
             plan = Plan(loaded_blocks(biscuit), setup.program)
             revocation_ids = biscuit.canonical_revocation_ids
         except BiscuitValidationError as error:
             return Decision(
                 outcome=Outcome.INVALID_TOKEN, code=error.code, reason=f"invalid token: {error}", **about
             )
+        finally:
+            verified = time.perf_counter_ns()
+            self._times[0] += verified - started
         about |= {
             "subject": subject(biscuit.blocks[0].program),
             "expires_at": expiry(block.program for block in biscuit.blocks),
             "key_id": biscuit.root_key_id(),
             "revocation_ids": tuple(identifier.hex() for identifier in revocation_ids),
         }
-        if self._revocations is not None:
+        if status is None:
             try:
-                status = self._revocations.status(revocation_ids)
+                status = UNASKED if self._revocations is None else self._revocations.status(revocation_ids)
             except StoreError as error:
                 return Decision(
                     outcome=Outcome.STORE_UNAVAILABLE,
@@ -222,23 +365,25 @@ class Guard:
                     reason=f"the store of revocations cannot answer: {error}",
                     **about,
                 )
+            finally:
+                self._times[1] += time.perf_counter_ns() - verified
+        if status is not UNASKED:
             about |= {"revocation_revision": status.revision, "revocation_age": status.age}
             if status.revoked_id is not None:
                 return _revoked(status.revoked_id, revocation_ids, about)
+        looked = time.perf_counter_ns()
         evaluation = Evaluation(plan, self._limits, self._externs)
         evaluation.try_run()
-        return replace(_decide_all(evaluation, requests, now), **about)
-
-    def _now(self) -> int:
-        """Returns the clock's time in whole seconds since 1970."""
-        moment = self._clock()
-        if isinstance(moment, datetime):
-            if moment.utcoffset() is None:
-                raise TypeError("the clock of a guard must tell its time zone")
-            moment = moment.timestamp()
-        if not 0 <= moment <= DATE_MAX:
-            raise ValueError("the clock of a guard is before 1970 or after 9999")
-        return int(moment)
+        decision = replace(_decide_all(evaluation, requests, now), **about)
+        self._times[2] += time.perf_counter_ns() - looked
+        if types is not None and len(requests) == 1:
+            known = setup.known.get(token)
+            if known is None:
+                known = Known(revocation_ids, valid_until)
+                setup.known.put(token, known, KNOWN_SIZE + len(token))
+            elif types not in known.forms:
+                remember(known, types, prepare(setup.residuals, plan, types))
+        return decision
 
 
 def _decide_all(evaluation: Evaluation, requests: list[tuple[Predicate, ...]], now: int) -> Decision:
@@ -266,55 +411,28 @@ def _revoked(revoked: bytes, revocation_ids: Sequence[bytes], about: dict[str, A
     )
 
 
-def _verified(token: str | bytes, keys: KeySet | PublicKey, now: datetime) -> Biscuit:
-    root = keys if isinstance(keys, PublicKey) else partial(keys.select, at=now)
-    return Biscuit.from_base64(token, root) if isinstance(token, str) else Biscuit.from_bytes(token, root)
+def _envelope(token: str | bytes) -> Envelope:
+    return wire.decode(from_text(token) if isinstance(token, str) else token)
 
 
-def _requests(named: Mapping[str, RequestValue], facts: Iterable[Fact]) -> list[tuple[Predicate, ...]]:
-    """Returns the facts of each request that `named` stands for."""
-    stated = _stated(facts)
-    choices: list[list[Predicate]] = []
-    for name, value in named.items():
-        if value is None:
-            continue
-        if name == _TIME:
-            raise TypeError("the time comes from the guard's clock; a request cannot state it")
-        if _FACT_NAME.fullmatch(name) is None:
-            raise ValueError(f"{name!r} is not the name of a fact")
-        if any(fact.name == name for fact in stated):
-            raise ValueError(f"{name} is stated twice, by keyword and in facts")
-        choices.append([Predicate(name, (term,)) for term in _terms(name, value)])
-    if math.prod(map(len, choices)) > MAX_REQUESTS:
-        raise ValueError(f"the lists of values stand for more than {MAX_REQUESTS} requests")
-    return [(*choice, *stated) for choice in itertools.product(*choices)]
+def _root(keys: KeySet | PublicKey, key_id: int | None, now: datetime) -> tuple[PublicKey, float]:
+    """Returns the root key for `key_id`, and until when it is one, in seconds since 1970."""
+    if isinstance(keys, PublicKey):
+        return keys, math.inf
+    key = keys.select(key_id, at=now)
+    expiries = [entry.expires_at for entry in keys if entry.key == key and entry.expires_at]
+    return key, min((moment.timestamp() for moment in expiries), default=math.inf)
 
 
-def _terms(name: str, value: RequestValue) -> list[Term]:
-    values = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
-    if not values:
-        raise ValueError(f"{name} is an empty list: there is no request to decide")
-    for single in values:
-        if not isinstance(single, str | int | bool | bytes | datetime):
-            raise TypeError(
-                f"{name} must be str, int, bool, bytes or datetime, or a list of them,"
-                f" not {type(single).__name__}"
-            )
-    return list(dict.fromkeys(to_term(single) for single in values))
-
-
-def _stated(facts: Iterable[Fact]) -> tuple[Predicate, ...]:
-    stated: list[Predicate] = []
-    for fact in facts:
-        if not isinstance(fact, Fact):
-            raise TypeError(f"argument 'facts' must hold Facts, not {type(fact).__name__}")
-        predicate = bind(fact.item, {}, {})
-        if predicate.name == _TIME:
-            raise ValueError("the time comes from the guard's clock; a request cannot state it")
-        if predicate.name in _SINGLE and any(other.name == predicate.name for other in stated):
-            raise ValueError(f"several {predicate.name} facts: ask once for each, with a list")
-        stated.append(predicate)
-    return tuple(dict.fromkeys(stated))
+def _seconds(moment: float | datetime) -> int:
+    """Returns a clock's time in whole seconds since 1970."""
+    if isinstance(moment, datetime):
+        if moment.utcoffset() is None:
+            raise TypeError("the clock of a guard must tell its time zone")
+        moment = moment.timestamp()
+    if not 0 <= moment <= DATE_MAX:
+        raise ValueError("the clock of a guard is before 1970 or after 9999")
+    return int(moment)
 
 
 def _keys(keys: KeySet | PublicKey) -> KeySet | PublicKey:

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from capability.errors import StoreUnavailable
 
-__all__ = ["RevocationSource", "RevocationStatus", "StoreUnavailable"]
+__all__ = ["RevisedSource", "RevocationSource", "RevocationStatus", "StoreUnavailable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,5 +30,17 @@ class RevocationSource(Protocol):
         """Returns whether any of `revocation_ids` (canonical, authority first) is revoked.
 
         Raises StoreUnavailable when that cannot be told; the caller must then not allow.
+        """
+        ...
+
+
+@runtime_checkable
+class RevisedSource(RevocationSource, Protocol):
+    """A source that can tell cheaply whether anything has changed."""
+
+    def revision(self) -> int:
+        """Returns the revision, which `status` would name now; raises StoreUnavailable as it does.
+
+        A guard that found an id not revoked at this revision need not look it up again.
         """
         ...

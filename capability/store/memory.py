@@ -27,6 +27,11 @@ class MemoryStore:
             revoked = next((each for each in ids if each in self._revoked), None)
             return RevocationStatus(revoked, self._revision)
 
+    def revision(self) -> int:
+        """Returns the revision; every revocation that has returned is in it."""
+        self._check_open()
+        return self._revision
+
     def revoke(
         self,
         revocation_ids: Sequence[bytes],
@@ -42,10 +47,10 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             added = [each for each in ids if each not in self._revoked]
+            for each in added:
+                self._revoked[each] = Revocation(each, reason, actor, moment, self._revision + 1)
             if added:
                 self._revision += 1
-            for each in added:
-                self._revoked[each] = Revocation(each, reason, actor, moment, self._revision)
             return self._revision
 
     def revocations(self) -> tuple[Revocation, ...]:

@@ -1,0 +1,114 @@
+"""What a guard remembers of a token that it has seen, and how that decides a request at once.
+
+Kept for each text: its ids, until when its root key is valid, and for each form of request that was asked the
+residual (`capability.datalog.residual`) of token and policy. Not kept: any decision. Revocation, the time
+and the request are looked at on every call.
+"""
+
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+from capability.attenuation import DEFAULT_VOCABULARY
+from capability.authorization import Plan
+from capability.datalog.program import PolicyKind
+from capability.datalog.residual import Residual, Residuals
+from capability.datalog.shapes import RequestFact
+from capability.datalog.terms import BOOL, BYTES, DATE, INTEGER, STRING
+from capability.decision import Outcome
+from capability.inspection import window
+from capability.revocation import RevocationStatus
+
+KNOWN_SIZE: Final = 3072
+"""What is remembered of a text beside its own length takes about this many bytes, its share of the chains
+included.
+"""
+
+Types: TypeAlias = tuple[type, ...]
+"""The Python types of a request's operation, application, resource and tenant; NoneType for what it lacks."""
+
+_KINDS: Final = {str: STRING, int: INTEGER, bool: BOOL, bytes: BYTES}
+REQUEST_NAMES: Final = (
+    DEFAULT_VOCABULARY.operation,
+    DEFAULT_VOCABULARY.application,
+    DEFAULT_VOCABULARY.resource,
+    DEFAULT_VOCABULARY.tenant,
+)
+_TIME: Final = RequestFact(DEFAULT_VOCABULARY.time, (DATE,))
+_MAX_FORMS: Final = 8
+"""How many forms of request are remembered for one token."""
+
+
+class Form:
+    """A token and a policy, made ready for one form of request."""
+
+    __slots__ = ("_allow", "_always", "_ends", "_run", "_table")
+
+    def __init__(self, residual: Residual, plan: Plan) -> None:
+        self._run = residual.run
+        self._table = residual.table
+        self._allow = tuple(policy.kind is PolicyKind.ALLOW for policy in plan.program.policies)
+        self._always = tuple(_ends(plan, residual.failed_always))
+        self._ends = tuple(_ends(plan, residual.checks))
+
+    def decide(
+        self, now: int, operation: object, application: object, resource: object, tenant: object
+    ) -> Outcome:
+        """Returns ALLOWED, DENIED or EXPIRED; raises Unsure where the engine must decide."""
+        policy, failed = self._run(self._table, now, operation, application, resource, tenant)
+        if policy >= 0 and self._allow[policy]:
+            if not failed and not self._always:
+                return Outcome.ALLOWED
+            return Outcome.EXPIRED if self._all_over(failed, now) else Outcome.DENIED
+        return Outcome.DENIED
+
+    def _all_over(self, failed: int, now: int) -> bool:
+        """Returns whether the time of every failed check is over."""
+        ends = [*self._always, *(end for n, end in enumerate(self._ends) if failed >> n & 1)]
+        return all(end is not None and now >= end for end in ends)
+
+
+class Known:
+    """What is remembered of one text: nothing here says whether it is allowed anything."""
+
+    __slots__ = ("cleared", "forms", "ids", "valid_until")
+
+    def __init__(self, ids: tuple[bytes, ...], valid_until: float) -> None:
+        """`valid_until` is when the root key expires, in seconds since 1970."""
+        self.ids = ids
+        self.valid_until = valid_until
+        self.forms: dict[Types, Form | None] = {}
+        self.cleared: RevocationStatus | None = None
+        """When the ids were last looked up and none was revoked:
+        good for as long as the revision is that one.
+        """
+
+
+def prepare(residuals: Residuals, plan: Plan, types: Types) -> Form | None:
+    """Returns the form for requests of `types`, None where the engine decides each of them."""
+    request = [_TIME]
+    for name, type_ in zip(REQUEST_NAMES, types, strict=True):
+        if type_ is type(None):
+            request.append(RequestFact(name, ()))
+        elif type_ in _KINDS:
+            request.append(RequestFact(name, (_KINDS[type_],)))
+        else:
+            return None
+    blocks = [(block.program, block.external_key) for block in plan.blocks]
+    residual = residuals.prepare(blocks, plan.program, tuple(request))
+    return None if residual is None else Form(residual, plan)
+
+
+def remember(known: Known, types: Types, form: Form | None) -> None:
+    """Adds a form to a token's, unless it has many already."""
+    if len(known.forms) < _MAX_FORMS:
+        known.forms[types] = form
+
+
+def _ends(plan: Plan, checks: Sequence[tuple[int | None, int]]) -> list[int | None]:
+    """Returns for each check when the time that it asks for is over, None for one that asks for no time."""
+    ends = []
+    for block, index in checks:
+        program = plan.program if block is None else plan.blocks[block].program
+        found = window(program.checks[index])
+        ends.append(None if found is None else found.ended_at)
+    return ends
