@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from capability.datalog.program import (
@@ -48,6 +49,8 @@ class Vocabulary:
 
 DEFAULT_VOCABULARY: Final = Vocabulary()
 
+_REMEMBERED: Final = 256
+"""How many checks of a kind are kept: the same few are asked for again and again."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -87,6 +90,7 @@ def restriction(
     return Program(checks=tuple(checks))
 
 
+@lru_cache(_REMEMBERED)
 def _one_of(predicate: str, variable: str, values: tuple[str, ...]) -> Check:
     """`check all application($a), {"orders", "invoices"}.contains($a)`"""
     allowed = make_set((STRING, value) for value in values)
@@ -95,6 +99,7 @@ def _one_of(predicate: str, variable: str, values: tuple[str, ...]) -> Check:
     )
 
 
+@lru_cache(_REMEMBERED)
 def _below(predicate: str, variable: str, resources: tuple[str, ...]) -> Check:
     """`check all resource($r), $r == "/orders" || $r.starts_with("/orders/")`"""
     alternatives: list[tuple[Op, ...]] = []

@@ -180,7 +180,11 @@ class StatementBuilder:
         """
         from capability.datalog.parser import parse_block
 
-        self._extend(bind_program(parse_block(_text(source)), parameters, scope_parameters))
+        program = parse_block(_text(source))
+        if parameters or scope_parameters:
+            self._extend(bind_program(program, parameters, scope_parameters))
+        else:
+            self._extend(complete(program))
 
     def add_program(self, program: Program) -> None:
         """Adds all statements of `program`, each trusting what it trusts there.

@@ -26,6 +26,7 @@ FIRST_LABELLED_DATALOG: Final = 6
 """The Datalog version from which a block is signed with payload version 1."""
 
 _ONE: Final = struct.pack("<I", 1)
+_ALGORITHMS: Final = {algorithm: struct.pack("<i", algorithm) for algorithm in Algorithm}
 
 
 def start(
@@ -86,35 +87,42 @@ def sign_external(signer: Signer, payload: bytes, previous_signature: bytes) -> 
 
 def next_signer(envelope: Envelope) -> PrivateKey:
     """Returns the key that signs the next block, which the proof of an open token holds."""
-    if isinstance(envelope.proof, FinalSignature):
+    proof, expected = envelope.proof, envelope.blocks[-1].next_key
+    if isinstance(proof, FinalSignature):
         raise SealedError("the token is sealed")
-    expected = envelope.blocks[-1].next_key
-    try:
-        key = PrivateKey.from_bytes(envelope.proof.secret, expected.algorithm)
-    except KeyFormatError as error:
-        raise SignatureError("the proof is not a private key", code="signature.proof") from error
+    key = proof.key
+    # INVARIANT: whatever signs was derived from the proof's own bytes, and fits the last block
+    if key is None or key.to_bytes() is not proof.secret:
+        try:
+            key = PrivateKey.from_bytes(proof.secret, expected.algorithm)
+        except KeyFormatError as error:
+            raise SignatureError("the proof is not a private key", code="signature.proof") from error
     if key.public_key != expected:
         raise SignatureError("the proof is not the private key of the last block", code="signature.proof")
     return key
 
 
-def verify(envelope: Envelope, root: PublicKey) -> None:
-    """Raises SignatureError or FormatError unless every signature and the proof hold under `root`."""
+def verify(envelope: Envelope, root: PublicKey) -> Envelope:
+    """Returns the token, the key in its proof derived once for all that is done with it.
+
+    Raises SignatureError or FormatError unless every signature and the proof hold under `root`.
+    """
     key = root
     previous: SignedBlock | None = None
     for block in envelope.blocks:
         verify_block(block, key, previous)
         key, previous = block.next_key, block
-    verify_proof(envelope)
+    return verify_proof(envelope)
 
 
-def verify_proof(envelope: Envelope) -> None:
-    """Raises as `verify` unless the proof fits the last block, which must be verified by itself."""
-    if isinstance(envelope.proof, NextSecret):
-        next_signer(envelope)
-    else:
+def verify_proof(envelope: Envelope) -> Envelope:
+    """Returns and raises as `verify` for the proof alone; the last block must be verified by itself."""
+    if isinstance(envelope.proof, FinalSignature):
         last = envelope.blocks[-1]
         _verify_as(last.next_key, _seal_payload(last), envelope.proof.signature, "final", "signature.proof")
+        return envelope
+    signer = next_signer(envelope)
+    return Envelope(envelope.root_key_id, envelope.blocks, NextSecret(signer.to_bytes(), signer))
 
 
 def verify_block(block: SignedBlock, key: PublicKey, previous: SignedBlock | None) -> None:
@@ -164,7 +172,7 @@ def _sign(
     version = _version_to_write(before, block_version, external, (signer.public_key, public))
     message = _payload(version, payload, public, before[-1] if before else None, external)
     block = SignedBlock(payload, public, signer.sign(message), external, version)
-    return block, NextSecret(secret.to_bytes())
+    return block, NextSecret(secret.to_bytes(), secret)
 
 
 def _version_to_write(
@@ -187,7 +195,7 @@ def _payload(
     previous: SignedBlock | None,
     external: ExternalSignature | None,
 ) -> bytes:
-    algorithm = struct.pack("<i", next_key.algorithm)
+    algorithm = _ALGORITHMS[next_key.algorithm]
     if version == 0:
         # no third-party block gets here, so there is no external signature to cover
         return b"".join((payload, algorithm, next_key.to_bytes()))
@@ -208,7 +216,7 @@ def _external_payload(payload: bytes, previous_signature: bytes) -> bytes:
 
 
 def _seal_payload(last: SignedBlock) -> bytes:
-    algorithm = struct.pack("<i", last.next_key.algorithm)
+    algorithm = _ALGORITHMS[last.next_key.algorithm]
     return b"".join((last.payload, algorithm, last.next_key.to_bytes(), last.signature))
 
 

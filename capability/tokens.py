@@ -144,10 +144,7 @@ class _Token:
         """
         if not isinstance(block, BlockBuilder):
             raise TypeError(f"argument 'block' must be a BlockBuilder, not {type(block).__name__}")
-        symbols, keys = self._symbols.copy(), self._keys.copy()
-        encoded = encode_block(block.program, block.context, symbols, keys)
-        envelope = chain.append(self._envelope, encoded.payload, encoded.block.version)
-        return self._derived(envelope, (*self._blocks, encoded.block), symbols, keys)
+        return self._append(block.program, block.context)
 
     def attenuate(
         self,
@@ -170,24 +167,24 @@ class _Token:
         `source` adds any Datalog, with values for its parameters. Raises ValueError when nothing is named,
         SealedError if this token is sealed.
         """
-        block = BlockBuilder()
-        block.add_program(
-            restriction(
-                applications=applications,
-                operations=operations,
-                tenants=tenants,
-                resources=resources,
-                expires=expires,
-                not_before=not_before,
-                now=now,
-                vocabulary=vocabulary,
-            )
+        program = restriction(
+            applications=applications,
+            operations=operations,
+            tenants=tenants,
+            resources=resources,
+            expires=expires,
+            not_before=not_before,
+            now=now,
+            vocabulary=vocabulary,
         )
         if source is not None:
+            block = BlockBuilder()
+            block.add_program(program)
             block.add_code(source, parameters, scope_parameters)
-        if block.program == Program():
+            program = block.program
+        if program == Program():
             raise ValueError("nothing was named that narrows the token")
-        return self.append(block)
+        return self._append(program, None)
 
     def seal(self) -> Self:
         """Returns the same token, to which nothing can be appended; raises SealedError if it is sealed."""
@@ -246,6 +243,12 @@ class _Token:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a token is not pickled: it would come back unverified; use to_bytes and from_bytes")
 
+    def _append(self, program: Program, context: str | None) -> Self:
+        symbols, keys = self._symbols.copy(), self._keys.copy()
+        encoded = encode_block(program, context, symbols, keys)
+        envelope = chain.append(self._envelope, encoded.payload, encoded.block.version)
+        return self._derived(envelope, (*self._blocks, encoded.block), symbols, keys)
+
     @classmethod
     def _of(cls, envelope: Envelope, blocks: tuple[Block, ...], symbols: SymbolTable, keys: KeyTable) -> Self:
         token = cls.__new__(cls)
@@ -290,7 +293,7 @@ class Biscuit(_Token):
         """
         envelope = wire.decode(_octets(data), max_bytes=max_bytes, max_blocks=max_blocks)
         root_key = _select(root, envelope.root_key_id)
-        chain.verify(envelope, root_key)
+        envelope = chain.verify(envelope, root_key)
         return cls._verified(envelope, *_decode_blocks(envelope), root_key)
 
     @classmethod
@@ -362,8 +365,8 @@ class UnverifiedBiscuit(_Token):
     def verify(self, root: RootKey) -> Biscuit:
         """Returns the token as a Biscuit; raises BiscuitValidationError as `Biscuit.from_bytes` does."""
         root_key = _select(root, self._envelope.root_key_id)
-        chain.verify(self._envelope, root_key)
-        return Biscuit._verified(self._envelope, self._blocks, self._symbols, self._keys, root_key)
+        envelope = chain.verify(self._envelope, root_key)
+        return Biscuit._verified(envelope, self._blocks, self._symbols, self._keys, root_key)
 
 
 def _select(root: RootKey, key_id: int | None) -> PublicKey:

@@ -379,3 +379,25 @@ def test_a_twin_does_not_fit_a_token_that_went_on_with_version_1() -> None:
     assert refusal(with_block(token, 0, signature=twin(token.blocks[0].signature)), P256.public_key) == (
         "signature.invalid"
     )
+
+
+def test_a_proof_whose_key_is_known_is_still_held_against_the_last_block() -> None:
+    """A key that came with another proof, or with other bytes, signs nothing."""
+    first, second = (chain.start(ROOT, b"authority", 3) for _ in range(2))
+    assert isinstance(first.proof, NextSecret)
+    assert isinstance(second.proof, NextSecret)
+    assert refusal(replace(first, proof=second.proof)) == "signature.proof"
+    with pytest.raises(SignatureError, match="not the private key of the last block"):
+        chain.append(replace(first, proof=second.proof), b"block", 3)
+    swapped = replace(first, proof=replace(first.proof, secret=second.proof.secret))
+    with pytest.raises(SignatureError, match="not the private key of the last block"):
+        chain.append(swapped, b"block", 3)
+
+
+def test_a_verified_token_derives_the_key_of_its_proof_once() -> None:
+    read = decode(encode(chain.start(ROOT, b"authority", 3)))
+    assert isinstance(read.proof, NextSecret)
+    assert read.proof.key is None
+    proven = chain.verify(read, ROOT.public_key)
+    assert proven == read
+    assert chain.next_signer(proven) is chain.next_signer(proven)

@@ -26,6 +26,7 @@ class Algorithm(IntEnum):
 
 
 ALGORITHMS: Final = {algorithm.label: algorithm for algorithm in Algorithm}
+_BY_NUMBER: Final = {int(algorithm): algorithm for algorithm in Algorithm}
 
 
 class PublicKey:
@@ -156,10 +157,10 @@ def parse_algorithm(number: int) -> Algorithm:
     # with its arguments swapped, a call would show a secret in the error below
     if not isinstance(number, int):
         raise TypeError(f"an algorithm is an Algorithm, not {type(number).__name__}")
-    try:
-        return Algorithm(number)
-    except ValueError as error:
-        raise KeyFormatError(f"unknown signature algorithm {number}") from error
+    algorithm = _BY_NUMBER.get(number)
+    if algorithm is None:
+        raise KeyFormatError(f"unknown signature algorithm {number}")
+    return algorithm
 
 
 def parse_text(text: str, suffix: str) -> tuple[Algorithm, bytes]:

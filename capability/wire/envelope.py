@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from capability.errors import FormatError
-from capability.keys import PublicKey
+from capability.keys import PrivateKey, PublicKey
 from capability.wire import schema_pb2
 from capability.wire.messages import parse, read_key, serialize, write_key
 
@@ -38,9 +38,13 @@ class SignedBlock:
 
 @dataclass(frozen=True, slots=True)
 class NextSecret:
-    """The proof of an open token: the private key of its last next key. Whoever has it can append."""
+    """The proof of an open token: the private key of its last next key. Whoever has it can append.
+
+    `key` is the key of these very bytes where it was derived already; a token that is read has none.
+    """
 
     secret: bytes = field(repr=False)
+    key: PrivateKey | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

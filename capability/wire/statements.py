@@ -86,9 +86,10 @@ class StatementWriter:
             return self._write_anew(statement)
         if written.version > self.version:
             self.version = written.version
+        keys = written.keys
         numbers = (
-            tuple(map(self._symbols.insert, written.strings)),
-            tuple(map(self._keys.insert, written.keys)),
+            self._symbols.insert_all(written.strings),
+            tuple(map(self._keys.insert, keys)) if keys else (),
         )
         form = written.forms.get(numbers)
         if form is None:

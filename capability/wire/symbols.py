@@ -4,7 +4,7 @@ A token's tables grow block by block. A third-party block has tables of its own,
 defaults: were they shared, the holder could swap a key under a scope that the third party signed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from capability.datalog.program import KeyScope
@@ -69,10 +69,17 @@ class SymbolTable:
         if index is None:
             index = self._index.get(symbol)
         if index is None:
-            index = OFFSET + len(self._own)
+            index = self._index[symbol] = OFFSET + len(self._own)
             self._own.append(symbol)
-            self._index[symbol] = index
         return index
+
+    def insert_all(self, symbols: Sequence[str]) -> tuple[int, ...]:
+        """Returns the numbers of `symbols`, adding those that are new."""
+        default, own = _DEFAULT_INDEX, self._index
+        try:
+            return tuple([default[symbol] if symbol in default else own[symbol] for symbol in symbols])
+        except KeyError:
+            return tuple(map(self.insert, symbols))
 
     def symbol(self, index: int) -> str:
         """Returns the symbol with number `index`; raises FormatError when there is none."""

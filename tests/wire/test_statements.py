@@ -93,8 +93,10 @@ def test_facts_rules_and_checks_of_the_same_bytes_stay_apart() -> None:
     message = schema_pb2.BlockOutline.FromString(encode("check if read(1);"))
     (form,) = message.checks
     decode(message.SerializeToString())
-    for kind in ("facts", "rules"):
-        other = schema_pb2.BlockOutline(version=3, **{kind: [form]})
+    for other in (
+        schema_pb2.BlockOutline(version=3, facts=[form]),
+        schema_pb2.BlockOutline(version=3, rules=[form]),
+    ):
         with pytest.raises(FormatError):
             decode(other.SerializeToString())
 
