@@ -128,13 +128,18 @@ def _window(
     checks = []
     start = None if not_before is None else _seconds("not_before", not_before, origin, round_up=1)
     if start is not None:
-        checks.append(_check_all(predicate, "t", _compare("t", BinaryKind.GREATER_OR_EQUAL, (DATE, start))))
+        checks.append(_time(predicate, BinaryKind.GREATER_OR_EQUAL, start))
     if expires is not None:
         end = _seconds("expires", expires, origin, round_up=0)
         if start is not None and end < start:
             raise ValueError("expires must not be before not_before")
-        checks.append(_check_all(predicate, "t", _compare("t", BinaryKind.LESS_OR_EQUAL, (DATE, end))))
+        checks.append(_time(predicate, BinaryKind.LESS_OR_EQUAL, end))
     return checks
+
+
+@lru_cache(_REMEMBERED)
+def _time(predicate: str, operator: BinaryKind, seconds: int) -> Check:
+    return _check_all(predicate, "t", _compare("t", operator, (DATE, seconds)))
 
 
 def _compare(variable: str, operator: BinaryKind, term: Term) -> tuple[Op, ...]:

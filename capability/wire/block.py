@@ -54,18 +54,18 @@ def encode_block(
     facts = writer.write(program.facts)
     rules = writer.write(program.rules)
     checks = writer.write(program.checks)
-    scopes = Encoder(symbols.insert, keys.insert).scopes(program.scopes)
+    scopes = Encoder(symbols.insert, keys.insert).scopes(program.scopes) if program.scopes else []
     version = max(writer.version, needed_by_block(program.scopes, third_party=third_party))
     new_symbols, new_keys = symbols.since(known_symbols), keys.since(known_keys)
     message = schema_pb2.BlockOutline(
-        symbols=map(utf8, new_symbols),
+        symbols=[utf8(symbol) for symbol in new_symbols],
         context=None if context is None else utf8(context),
         version=version,
         facts=facts,
         rules=rules,
         checks=checks,
         scope=scopes,
-        public_keys=map(write_key, new_keys),
+        public_keys=[write_key(key) for key in new_keys],
     )
     return Encoded(serialize(message), Block(program, context, version, new_symbols, new_keys))
 

@@ -5,13 +5,12 @@ expressions. The Rust engine does the same, so the same source becomes the same 
 """
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from capability.datalog.program import (
-    Binary,
     Check,
     CheckKind,
     Closure,
-    Expression,
     KeyParameter,
     KeyScope,
     Op,
@@ -46,6 +45,9 @@ from capability.keys import PublicKey
 from capability.wire import schema_pb2
 from capability.wire.symbols import QUERY
 
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
 
 class Encoder:
     """Writes messages, numbering what they refer to by `symbol` and `key`: the `insert` of the tables.
@@ -63,27 +65,30 @@ class Encoder:
 
     def fact(self, fact: Predicate) -> schema_pb2.Fact:
         """Returns the message of a fact."""
-        return schema_pb2.Fact(predicate=self._predicate(fact))
+        message = schema_pb2.Fact()
+        self._predicate(fact, message.predicate)
+        return message
 
     def rule(self, rule: Rule) -> schema_pb2.Rule:
         """Returns the message of a rule."""
-        return schema_pb2.Rule(
-            head=self._predicate(rule.head),
-            body=map(self._predicate, rule.body),
-            expressions=map(self._expression, rule.expressions),
-            scope=self.scopes(rule.scopes),
-        )
+        message = schema_pb2.Rule()
+        self._predicate(rule.head, message.head)
+        self._body(rule, message)
+        return message
 
     def check(self, check: Check) -> schema_pb2.Check:
         """Returns the message of a check; `check if` leaves `kind` out, which version 3 does not have."""
-        return schema_pb2.Check(
-            queries=map(self._query, check.queries),
-            kind=None if check.kind is CheckKind.IF else int(check.kind),
-        )
+        message = schema_pb2.Check()
+        self._queries(check.queries, message.queries)
+        if check.kind is not CheckKind.IF:
+            message.kind = int(check.kind)
+        return message
 
     def policy(self, policy: Policy) -> schema_pb2.Policy:
         """Returns the message of a policy."""
-        return schema_pb2.Policy(queries=map(self._query, policy.queries), kind=int(policy.kind))
+        message = schema_pb2.Policy(kind=int(policy.kind))
+        self._queries(policy.queries, message.queries)
+        return message
 
     def scopes(self, scopes: Iterable[Scope]) -> list[schema_pb2.Scope]:
         """Returns the messages of a `trusting` clause."""
@@ -99,88 +104,106 @@ class Encoder:
         assert isinstance(scope, KeyParameter)
         raise BiscuitSerializationError(f"no key was given for the parameter {{{scope.name}}}")
 
-    def _query(self, query: Query) -> schema_pb2.Rule:
-        return schema_pb2.Rule(
-            head=schema_pb2.Predicate(name=QUERY),
-            body=map(self._predicate, query.body),
-            expressions=map(self._expression, query.expressions),
-            scope=self.scopes(query.scopes),
-        )
+    # what follows fills messages in place: one that is handed to another is copied, at every level
 
-    def _predicate(self, predicate: Predicate) -> schema_pb2.Predicate:
-        # written out, for the order of the symbols: the name comes first
-        name = self._symbol(predicate.name)
-        return schema_pb2.Predicate(name=name, terms=[self._term(term, 1) for term in predicate.terms])
+    def _queries(
+        self, queries: Iterable[Query], messages: "RepeatedCompositeFieldContainer[schema_pb2.Rule]"
+    ) -> None:
+        for query in queries:
+            message = messages.add()
+            message.head.name = QUERY
+            self._body(query, message)
 
-    def _term(self, term: Term, depth: int) -> schema_pb2.Term:
+    def _body(self, query: Query | Rule, message: schema_pb2.Rule) -> None:
+        body, expressions = message.body, message.expressions
+        for predicate in query.body:
+            self._predicate(predicate, body.add())
+        for expression in query.expressions:
+            self._ops(expression.ops, expressions.add().ops, 1)
+        if query.scopes:
+            message.scope.extend(self.scopes(query.scopes))
+
+    def _predicate(self, predicate: Predicate, message: schema_pb2.Predicate) -> None:
+        message.name = self._symbol(predicate.name)
+        terms = message.terms
+        for term in predicate.terms:
+            self._term(term, terms.add(), 1)
+
+    def _term(self, term: Term, message: schema_pb2.Term, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise BiscuitSerializationError(f"terms nest deeper than {MAX_DEPTH}")
         kind, value = term
         if kind == STRING:
-            return schema_pb2.Term(string=self._symbol(value))
-        if kind == INTEGER:
-            return schema_pb2.Term(integer=_integer(value))
-        if kind == VARIABLE:
-            return schema_pb2.Term(variable=self._symbol(value))
-        if kind == DATE:
+            message.string = self._symbol(value)
+        elif kind == VARIABLE:
+            message.variable = self._symbol(value)
+        elif kind == INTEGER:
+            message.integer = _integer(value)
+        elif kind == DATE:
             if not 0 <= value <= DATE_MAX:
                 raise BiscuitSerializationError("a date before 1970 or after the year 9999")
-            return schema_pb2.Term(date=value)
-        if kind == BOOL:
-            return schema_pb2.Term(boolean=value)
-        if kind == BYTES:
-            return schema_pb2.Term(byte_string=value)
-        if kind == SET:
-            members = [self._term(member, depth + 1) for member in value]
+            message.date = value
+        elif kind == BOOL:
+            message.boolean = value
+        elif kind == BYTES:
+            message.byte_string = value
+        elif kind == SET:
+            members = [self._separate(member, depth + 1) for member in value]
             if value and value[0][0] == STRING:
                 # the Rust engine's order: strings by their symbols' numbers
                 members.sort(key=lambda member: member.string)
-            return schema_pb2.Term(set=schema_pb2.TermSet(set=members))
-        if kind == ARRAY:
-            array = schema_pb2.Array(array=[self._term(member, depth + 1) for member in value])
-            return schema_pb2.Term(array=array)
-        if kind == MAP:
+            message.set.SetInParent()
+            message.set.set.extend(members)
+        elif kind == ARRAY:
+            message.array.SetInParent()
+            for member in value:
+                self._term(member, message.array.array.add(), depth + 1)
+        elif kind == MAP:
             entries = [self._entry(key, member, depth) for key, member in value]
             # integers stand first; the order among strings is again that of their symbols
             entries.sort(key=lambda entry: entry.key.string)
-            return schema_pb2.Term(map=schema_pb2.Map(entries=entries))
-        if kind == NULL:
-            return schema_pb2.Term(null=schema_pb2.Empty())
-        raise BiscuitSerializationError(f"no value was given for the parameter {{{value}}}")
+            message.map.SetInParent()
+            message.map.entries.extend(entries)
+        elif kind == NULL:
+            message.null.SetInParent()
+        else:
+            raise BiscuitSerializationError(f"no value was given for the parameter {{{value}}}")
+
+    def _separate(self, term: Term, depth: int) -> schema_pb2.Term:
+        message = schema_pb2.Term()
+        self._term(term, message, depth)
+        return message
 
     def _entry(self, key: Term, value: Term, depth: int) -> schema_pb2.MapEntry:
+        message = schema_pb2.MapEntry()
         kind, name = key
         if kind == INTEGER:
-            message = schema_pb2.MapKey(integer=_integer(name))
+            message.key.integer = _integer(name)
         elif kind == STRING:
-            message = schema_pb2.MapKey(string=self._symbol(name))
+            message.key.string = self._symbol(name)
         else:
             raise BiscuitSerializationError(f"no value was given for the parameter {{{name}}}")
-        return schema_pb2.MapEntry(key=message, value=self._term(value, depth + 1))
+        self._term(value, message.value, depth + 1)
+        return message
 
-    def _expression(self, expression: Expression) -> schema_pb2.Expression:
-        return schema_pb2.Expression(ops=self._ops(expression.ops, 1))
-
-    def _ops(self, ops: Iterable[Op], depth: int) -> list[schema_pb2.Op]:
+    def _ops(
+        self, ops: Iterable[Op], messages: "RepeatedCompositeFieldContainer[schema_pb2.Op]", depth: int
+    ) -> None:
         if depth > MAX_DEPTH:
             raise BiscuitSerializationError(f"closures nest deeper than {MAX_DEPTH}")
-        return [self._op(op, depth) for op in ops]
-
-    def _op(self, op: Op, depth: int) -> schema_pb2.Op:
-        if isinstance(op, Value):
-            return schema_pb2.Op(value=self._term(op.term, depth))
-        if isinstance(op, Unary):
-            unary = schema_pb2.OpUnary(kind=int(op.kind), ffi_name=self._extern(op.name))
-            return schema_pb2.Op(unary=unary)
-        if isinstance(op, Binary):
-            binary = schema_pb2.OpBinary(kind=int(op.kind), ffi_name=self._extern(op.name))
-            return schema_pb2.Op(binary=binary)
-        assert isinstance(op, Closure)
-        params = [self._symbol(param) for param in op.params]
-        return schema_pb2.Op(closure=schema_pb2.OpClosure(params=params, ops=self._ops(op.ops, depth + 1)))
-
-    def _extern(self, name: str | None) -> int | None:
-        return None if name is None else self._symbol(name)
+        for op in ops:
+            message = messages.add()
+            if isinstance(op, Value):
+                self._term(op.term, message.value, depth)
+            elif isinstance(op, Closure):
+                message.closure.SetInParent()
+                message.closure.params.extend([self._symbol(param) for param in op.params])
+                self._ops(op.ops, message.closure.ops, depth + 1)
+            else:
+                operator = message.unary if isinstance(op, Unary) else message.binary
+                operator.kind = int(op.kind)
+                if op.name is not None:
+                    operator.ffi_name = self._symbol(op.name)
 
 
 def _integer(value: int) -> int:

@@ -4,7 +4,7 @@ A token's tables grow block by block. A third-party block has tables of its own,
 defaults: were they shared, the holder could swap a key under a scope that the third party signed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from capability.datalog.program import KeyScope
@@ -65,21 +65,22 @@ class SymbolTable:
 
     def insert(self, symbol: str) -> int:
         """Returns the number of `symbol`, adding it when it is new."""
-        index = _DEFAULT_INDEX.get(symbol)
-        if index is None:
-            index = self._index.get(symbol)
-        if index is None:
-            index = self._index[symbol] = OFFSET + len(self._own)
-            self._own.append(symbol)
-        return index
+        (number,) = self.insert_all((symbol,))
+        return number
 
-    def insert_all(self, symbols: Sequence[str]) -> tuple[int, ...]:
+    def insert_all(self, symbols: Iterable[str]) -> tuple[int, ...]:
         """Returns the numbers of `symbols`, adding those that are new."""
-        default, own = _DEFAULT_INDEX, self._index
-        try:
-            return tuple([default[symbol] if symbol in default else own[symbol] for symbol in symbols])
-        except KeyError:
-            return tuple(map(self.insert, symbols))
+        default, index, own = _DEFAULT_INDEX, self._index, self._own
+        numbers = []
+        for symbol in symbols:
+            number = default.get(symbol)
+            if number is None:
+                number = index.get(symbol)
+            if number is None:
+                number = index[symbol] = OFFSET + len(own)
+                own.append(symbol)
+            numbers.append(number)
+        return tuple(numbers)
 
     def symbol(self, index: int) -> str:
         """Returns the symbol with number `index`; raises FormatError when there is none."""
