@@ -57,7 +57,7 @@ class VerifiedChains:
         for index in range(known, len(blocks)):
             previous = blocks[index - 1] if index else None
             chain.verify_block(blocks[index], root if previous is None else previous.next_key, previous)
-        chain.verify_proof(envelope)
+        envelope = chain.verify_proof(envelope)
         read = self._decode(envelope, digests)
         # INVARIANT: remembered only here, after every signature of the prefix was verified.
         for digest in digests[known:]:
