@@ -183,9 +183,10 @@ def _version_to_write(
 ) -> int:
     if external is not None or block_version >= FIRST_LABELLED_DATALOG:
         return 1
-    if any(key.algorithm is not Algorithm.Ed25519 for key in keys):
-        return 1
-    return max((block.version for block in before), default=0)
+    for key in keys:
+        if key.algorithm is not Algorithm.Ed25519:
+            return 1
+    return max([block.version for block in before], default=0)
 
 
 def _payload(

@@ -54,6 +54,9 @@ class Names(NamedTuple):
     keys: frozenset[str]
 
 
+_NO_NAMES: Final = Names(frozenset(), frozenset())
+
+
 class _Plan(NamedTuple):
     """Which statements of a program hold parameters (their indices), and all the names.
 
@@ -76,6 +79,8 @@ def names(item: Statement | Program) -> Names:
     """Returns the names of the parameters that `item` still holds."""
     if isinstance(item, Program):
         return _plan(item).names
+    if isinstance(item, Predicate) and _BINDABLE.isdisjoint([kind for kind, _ in item.terms]):
+        return _NO_NAMES
     found = _Finder()
     found.statement(item)
     return found.names()

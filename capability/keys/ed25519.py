@@ -4,6 +4,7 @@ Points are judged by look-ups on their encodings, which cost less than a microse
 arithmetic.
 """
 
+import os
 from typing import Final
 
 import nacl.bindings
@@ -21,7 +22,7 @@ _SMALL_ORDER_Y: Final = frozenset({0, 1, _FIELD - 1, _ORDER_8_Y, _FIELD - _ORDER
 
 def generate() -> bytes:
     """Returns a new seed from the operating system's randomness."""
-    return nacl.bindings.randombytes(32)
+    return os.urandom(32)
 
 
 def public_key(seed: bytes) -> bytes:

@@ -51,22 +51,26 @@ def encode_block(
         raise BiscuitSerializationError("a block holds no policies")
     known_symbols, known_keys = len(symbols), len(keys)
     writer = StatementWriter(symbols, keys)
-    facts = writer.write(program.facts)
+    facts = writer.write_facts(program.facts)
     rules = writer.write(program.rules)
     checks = writer.write(program.checks)
     scopes = Encoder(symbols.insert, keys.insert).scopes(program.scopes) if program.scopes else []
     version = max(writer.version, needed_by_block(program.scopes, third_party=third_party))
     new_symbols, new_keys = symbols.since(known_symbols), keys.since(known_keys)
-    message = schema_pb2.BlockOutline(
-        symbols=[utf8(symbol) for symbol in new_symbols],
-        context=None if context is None else utf8(context),
-        version=version,
-        facts=facts,
-        rules=rules,
-        checks=checks,
-        scope=scopes,
-        public_keys=[write_key(key) for key in new_keys],
-    )
+    message = schema_pb2.BlockOutline(version=version, symbols=[utf8(symbol) for symbol in new_symbols])
+    # most blocks have few of these, and each argument of a message costs as much as a statement
+    if context is not None:
+        message.context = utf8(context)
+    if facts:
+        message.facts.extend(facts)
+    if rules:
+        message.rules.extend(rules)
+    if checks:
+        message.checks.extend(checks)
+    if program.scopes:
+        message.scope.extend(scopes)
+    if new_keys:
+        message.public_keys.extend([write_key(key) for key in new_keys])
     return Encoded(serialize(message), Block(program, context, version, new_symbols, new_keys))
 
 

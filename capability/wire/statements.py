@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from capability.datalog.program import Check, KeyScope, Predicate, Rule
+from capability.datalog.terms import BOOL, BYTES, DATE, INTEGER, STRING
 from capability.wire import schema_pb2
 from capability.wire.decoder import Decoder
 from capability.wire.encoder import Encoder
@@ -64,6 +65,10 @@ class _Written(NamedTuple):
 
 _written: Final = _Memory[int, _Written]()
 
+_FLAT: Final = frozenset({INTEGER, DATE, BYTES, BOOL})
+_written_facts: Final = _Memory[tuple[int | tuple[int, object], ...], bytes]()
+"""Facts of flat terms, which every version has, by the numbers of their strings whatever these are."""
+
 
 class StatementWriter:
     """Writes the statements of one block. Raises as Encoder does."""
@@ -76,9 +81,31 @@ class StatementWriter:
         self.version = MIN_VERSION
         """The lowest version for what was written so far."""
 
+    def write_facts(self, facts: Iterable[Predicate]) -> list[bytes]:
+        """Returns the bytes of each fact; the tables grow by what they refer to."""
+        return [self._write_fact(fact) for fact in facts]
+
     def write(self, statements: Iterable[Statement]) -> list[bytes]:
         """Returns the bytes of each statement; the tables grow by what they refer to."""
         return [self._write(statement) for statement in statements]
+
+    def _write_fact(self, fact: Predicate) -> bytes:
+        insert = self._symbols.insert
+        numbers: list[int | tuple[int, object]] = [insert(fact.name)]
+        for kind, value in fact.terms:
+            if kind == STRING:
+                numbers.append(insert(value))
+            elif kind in _FLAT:
+                numbers.append((kind, value))
+            else:
+                return self._write(fact)
+        key = tuple(numbers)
+        form = _written_facts.get(key)
+        if form is None:
+            form = _encode(Encoder(insert, self._keys.insert), fact)
+            if len(form) <= MAX_SIZE:
+                _written_facts.remember(key, form)
+        return form
 
     def _write(self, statement: Statement) -> bytes:
         written = _written.get(id(statement))
@@ -88,7 +115,7 @@ class StatementWriter:
             self.version = written.version
         keys = written.keys
         numbers = (
-            self._symbols.insert_all(written.strings),
+            tuple(map(self._symbols.insert, written.strings)),
             tuple(map(self._keys.insert, keys)) if keys else (),
         )
         form = written.forms.get(numbers)

@@ -65,22 +65,13 @@ class SymbolTable:
 
     def insert(self, symbol: str) -> int:
         """Returns the number of `symbol`, adding it when it is new."""
-        (number,) = self.insert_all((symbol,))
+        number = _DEFAULT_INDEX.get(symbol)
+        if number is None:
+            number = self._index.get(symbol)
+        if number is None:
+            number = self._index[symbol] = OFFSET + len(self._own)
+            self._own.append(symbol)
         return number
-
-    def insert_all(self, symbols: Iterable[str]) -> tuple[int, ...]:
-        """Returns the numbers of `symbols`, adding those that are new."""
-        default, index, own = _DEFAULT_INDEX, self._index, self._own
-        numbers = []
-        for symbol in symbols:
-            number = default.get(symbol)
-            if number is None:
-                number = index.get(symbol)
-            if number is None:
-                number = index[symbol] = OFFSET + len(own)
-                own.append(symbol)
-            numbers.append(number)
-        return tuple(numbers)
 
     def symbol(self, index: int) -> str:
         """Returns the symbol with number `index`; raises FormatError when there is none."""

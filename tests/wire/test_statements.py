@@ -114,3 +114,20 @@ def test_a_long_statement_is_read_and_written_but_not_remembered() -> None:
     payload = encode(source)
     assert decode(payload) == parse_block(source)
     assert not any(name == "long" for _, names, _ in statements._FACTS.statements for name in names)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("f(1);", "f(true);"),
+        ("f(0);", "f(1970-01-01T00:00:00Z);"),
+        ('f("a", "b");', 'f("b", "b");'),
+        ("f(hex:61);", 'f("a");'),
+        ("f(null);", "f(0);"),
+        ("f([1]);", "f({1});"),
+        ("f(1);", "f(1, 1);"),
+    ],
+)
+def test_facts_that_look_alike_are_written_apart(one: str, other: str) -> None:
+    for source in (one, other, one):
+        assert decode(encode(source)) == parse_block(source)
