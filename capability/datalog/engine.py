@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from capability.datalog.errors import EvaluationReason, LimitExceeded, LimitKind
 from capability.datalog.limits import Limits, Meter
 from capability.datalog.operators import Context, ExternFunction, fail
-from capability.datalog.plans import Binding, Compiled, Join, Level, compile_rule, weight_of
+from capability.datalog.plans import Binding, Compiled, Join, Level, Plan, compile_rule, weight_of
 from capability.datalog.program import Predicate, Query, Rule
 from capability.datalog.relations import Relation, RelationKey, Row
 from capability.datalog.terms import BOOL, FALSE, TRUE, VARIABLE, Term
@@ -122,9 +122,10 @@ class World:
         Raises EvaluationError when an expression fails for any binding, UnsafeRule, and LimitExceeded.
         """
         compiled = compile_rule(rule)
-        join = compiled.plan.join(None)
+        join = self._join(compiled.plan, None)
         found: set[tuple[tuple[object, ...], int]] = set()
         for bindings in self._satisfying(compiled, join, ~trusted, None):
+            self.meter.charge(len(bindings) * compiled.plan.head_cost)
             found.update((join.head_of(binding), origin | join.origin_of(binding)) for binding in bindings)
         return [(Predicate(rule.head.name, terms), bits) for terms, bits in sorted(found)]  # type: ignore[arg-type]
 
@@ -135,7 +136,8 @@ class World:
         """
         compiled = compile_rule(query)
         found = False
-        for bindings in self._satisfying(compiled, compiled.plan.join(None), ~trusted, None):
+        join = self._join(compiled.plan, None)
+        for bindings in self._satisfying(compiled, join, ~trusted, None):
             found = found or bool(bindings)
         return found
 
@@ -145,7 +147,7 @@ class World:
         Raises EvaluationError when an expression fails for any of them, and LimitExceeded.
         """
         compiled = compile_rule(query)
-        join = compiled.plan.join(None)
+        join = self._join(compiled.plan, None)
         tried = passed = 0
         for bindings in self._bindings(compiled, join, ~trusted, None):
             tried += len(bindings)
@@ -156,6 +158,11 @@ class World:
     def fact_count(self) -> int:
         """How many facts there are, each origin of a fact counted."""
         return self._facts
+
+    def weight(self, relation: RelationKey) -> int:
+        """Returns what the size of the facts of `relation` adds to each step that looks at one."""
+        known = self._relations.get(relation)
+        return 0 if known is None else known.weight
 
     def facts(self) -> list[tuple[int, Predicate]]:
         """Returns all facts with their origins, sorted by origin, name and terms."""
@@ -173,7 +180,8 @@ class World:
 
         def derive(rule: _Rule, first: int | None, rows: list[Row] | None) -> None:
             nonlocal room
-            join = rule.compiled.plan.join(first)
+            plan = rule.compiled.plan
+            join = self._join(plan, first)
             known = self._relations.get(rule.head)
             seen = known.seen if known is not None else ()
             derived = fresh.setdefault(rule.head, {})
@@ -182,6 +190,7 @@ class World:
             origin_of = join.origin_of
             head_of = join.head_of
             for bindings in self._satisfying(rule.compiled, join, rule.untrusted, rows):
+                self.meter.charge(len(bindings) * plan.head_cost)
                 for binding in bindings:
                     row = (origin | origin_of(binding), *head_of(binding))
                     if row not in seen:
@@ -196,10 +205,13 @@ class World:
             for rule, first in self._readers.get(key, ()):
                 derive(rule, first, rows)
         new_rules, self._new_rules = self._new_rules, []
+        readers: dict[RelationKey, list[tuple[_Rule, int]]] = {}
         for rule in new_rules:
             derive(rule, None, None)
             for first, key in enumerate(rule.compiled.plan.relations):
-                self._readers[key] = (*self._readers.get(key, ()), (rule, first))
+                readers.setdefault(key, []).append((rule, first))
+        for key, added in readers.items():
+            self._readers[key] = (*self._readers.get(key, ()), *added)
         for key, derived in fresh.items():
             if derived:
                 self._store(key, tuple(derived), weights[key])
@@ -232,6 +244,11 @@ class World:
         relations = (self._relations.get(key) for key in compiled.plan.relations)
         return compiled.weight + max((relation.weight for relation in relations if relation), default=0)
 
+    def _join(self, plan: Plan, first: int | None) -> Join:
+        """Returns a join of `plan`, charged for before it is made: a body may be as long as a token."""
+        self.meter.charge(plan.cost)
+        return plan.join(first)
+
     def _satisfying(
         self, compiled: Compiled, join: Join, untrusted: int, news: list[Row] | None
     ) -> Iterator[list[Binding]]:
@@ -252,7 +269,6 @@ class World:
         With `news`, the first predicate is matched against these rows alone.
         """
         charge = self.meter.charge
-        charge(len(join.levels))
         relations = self._relations
         if not all(key in relations for key in compiled.plan.relations):
             return
@@ -268,6 +284,7 @@ class World:
             hidden = untrusted if relation.origins & untrusted else 0
             lookup: Callable[[Binding], Sequence[Row]]
             cost = level.cost * weight
+            probe = level.probe * weight
             if depth == 0 and news is not None:
                 charge(len(news) * cost)
                 lookup = _constant(_fitting(news, level, bindings[0]))
@@ -281,7 +298,7 @@ class World:
             for position in range(start, len(bindings)):
                 binding = bindings[position]
                 rows = lookup(binding)
-                pending += len(rows) * cost
+                pending += len(rows) * cost + probe
                 if pending >= _BATCH:
                     charge(pending)
                     pending = 0
@@ -297,7 +314,7 @@ class World:
 
     def _probe(self, relation: Relation, level: Level) -> Callable[[Binding], Sequence[Row]]:
         """Returns a look-up in the index of `relation` on the bound columns of `level`."""
-        self.meter.charge_once((level.relation, level.columns), len(relation.rows))
+        self.meter.charge_once((level.relation, level.columns), len(relation.rows) * (1 + level.probe))
         get = relation.index(level.columns).get
         key_of = level.key_of
         assert key_of is not None

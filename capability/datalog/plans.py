@@ -25,6 +25,8 @@ Getter: TypeAlias = Callable[[Binding], Any]
 _MAX_CACHED_SIZE = 256
 _MAX_ORDERED_BODY = 24
 """Longer bodies are joined in source order: looking for the best one takes quadratic time."""
+_WIDE = 4
+"""What touches more than 16 places of a binding or a row costs a step for each 16 of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class Level:
     """One predicate of a join: rows of `relation` whose `columns` equal what `key_of` finds in the binding.
 
     `columns` is empty when nothing is bound. `equal` are pairs of columns that one new variable fills. `cost`
-    is the steps for each candidate, more than one when bindings are wide.
+    is the steps for each candidate, more than one when bindings or rows are wide; `probe` is what a look-up
+    adds when many columns are bound.
     """
 
     relation: RelationKey
@@ -99,6 +102,7 @@ class Level:
     row_key_of: Getter | None
     equal: tuple[tuple[int, int], ...]
     cost: int
+    probe: int
 
 
 class Join:
@@ -139,13 +143,19 @@ class Join:
 
 
 class Plan:
-    """The joins of one shape, made as they are needed."""
+    """The joins of one shape, made as they are needed.
 
-    __slots__ = ("_joins", "relations", "shape")
+    `cost` is the steps for each use of a join, whether it has to be made or not. `head_cost` is what a
+    derived row costs beyond the step of its candidate.
+    """
+
+    __slots__ = ("_joins", "cost", "head_cost", "relations", "shape")
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.relations: tuple[RelationKey, ...] = tuple((p.name, len(p.terms)) for p in shape.body)
+        self.cost = len(shape.body) + (sum(len(p.terms) for p in shape.body) >> _WIDE)
+        self.head_cost = len(shape.head.terms) >> _WIDE if shape.head else 0
         self._joins: dict[int | None, Join] = {}
 
     def join(self, first: int | None) -> Join:
@@ -243,7 +253,8 @@ def _level(predicate: PredicateShape, places: Mapping[int, int], width: int) -> 
         itemgetter(*key) if key else None,
         itemgetter(*columns) if columns else None,
         tuple(equal),
-        1 + (width >> 5),
+        1 + (width + len(predicate.terms) >> _WIDE),
+        len(columns) >> _WIDE,
     )
 
 
