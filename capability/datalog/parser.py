@@ -41,6 +41,8 @@ MAX_BRACKETS: Final = 128
 """Brackets that may be open at once; more than the bounds on terms and expressions let through."""
 MAX_STACK: Final = 32 * MAX_EXPRESSION_DEPTH
 """States that the parser may stack up; one level of nesting takes some 25 at most."""
+MAX_WRONG_STATEMENTS: Final = 1000
+"""After as many statements with mistakes no more are read: each takes up to a millisecond to explain."""
 CACHED_SOURCES: Final = 256
 CACHED_LENGTH: Final = 16 * 1024
 """Sources longer than this are parsed anew each time, so that the caches stay within a few megabytes."""
@@ -164,19 +166,26 @@ def _item(source: str, kind: type) -> Statement:
 
 
 def _statements(source: str, allowed: frozenset[type]) -> list[Statement]:
-    """Returns the statements of `source`, all of types in `allowed`; raises ParseError with every mistake."""
+    """Returns the statements of `source`, all of types in `allowed`; raises ParseError with every mistake.
+
+    Of the statements with mistakes, the first MAX_WRONG_STATEMENTS.
+    """
     mistakes: list[Mistake] = []
     statements: list[Statement] = []
-    count = 0
+    count = wrong_statements = 0
     for start, end, wrong in _pieces(source):
+        if wrong_statements == MAX_WRONG_STATEMENTS:
+            break
         count += 1
         if wrong:
             mistakes.extend(wrong)
+            wrong_statements += 1
             continue
         try:
             statement: Statement = _parse(source, start, end, "statement")
         except Mistakes as error:
             mistakes.extend(error.mistakes)
+            wrong_statements += 1
             continue
         if type(statement) not in allowed:
             expected = tuple(noun for kind, noun in _NOUNS.items() if kind in allowed)

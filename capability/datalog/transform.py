@@ -74,7 +74,7 @@ class Part(NamedTuple):
 
 
 class Operand:
-    """A part of an expression; `ops` grows in place, since each part is used once, in the next larger one.
+    """A part of an expression; it grows in place, since each part is used once, in the next larger one.
 
     `free` has the variables that it takes from outside, and where they stand. `depth` counts the nesting that
     only a source has, `levels` that of closures and terms, which the wire has too.
@@ -123,8 +123,9 @@ class Operand:
             self.depth = other.depth
         if other.levels > self.levels:
             self.levels = other.levels
-        if other.free:
-            self.free = {**other.free, **self.free} if self.free else other.free
+        # `free` grows in place, like `ops`: copied for each operator, a long sum would take quadratic time.
+        for name, offset in other.free.items():
+            self.free.setdefault(name, offset)
 
 
 def too_deep(offset: int) -> Mistake:
