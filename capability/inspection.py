@@ -5,7 +5,7 @@ prefixed, or with a bound on the time. Every other check can only narrow further
 bounds. They never decide anything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -233,17 +233,19 @@ def _alternative_patterns(node: "_Node", variables: frozenset[str]) -> frozenset
 
 def _both(left: frozenset[Pattern], right: frozenset[Pattern]) -> frozenset[Pattern]:
     """Returns the values that fit one of `left` and one of `right`."""
-    return frozenset(
-        narrower for one in left for other in right if (narrower := _narrower(one, other)) is not None
-    )
+    return frozenset((*_within(left, right), *_within(right, left)))
 
 
-def _narrower(one: Pattern, other: Pattern) -> Pattern | None:
-    if one.open_ended and other.text.startswith(one.text):
-        return other
-    if other.open_ended and one.text.startswith(other.text):
-        return one
-    return one if one == other else None
+def _within(patterns: frozenset[Pattern], others: frozenset[Pattern]) -> Iterator[Pattern]:
+    """Yields the patterns that one of `others` covers.
+
+    Prefixes are looked up by length, never compared one by one: a token can list thousands on both sides.
+    """
+    prefixes = {other.text for other in others if other.open_ended}
+    lengths = {len(prefix) for prefix in prefixes}
+    for pattern in patterns:
+        if pattern in others or any(pattern.text[:length] in prefixes for length in lengths):
+            yield pattern
 
 
 def _variables(query: Query, name: str) -> frozenset[str]:
