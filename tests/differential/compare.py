@@ -190,6 +190,14 @@ def _has_externs(case: Case) -> bool:
     )
 
 
+def our_report(case: Case) -> Report | None:
+    """Returns what this engine alone tells of a case; None when a source of it is refused."""
+    try:
+        return report(builder(OURS, case).build(read(OURS, case, mint(case))), query_of(OURS, case.query))
+    except Refused:
+        return None
+
+
 def reference_errs(case: Case) -> bool:
     """Returns whether the naive evaluator, which tries every binding, fails; it knows no extern functions."""
     if _has_externs(case):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tests.differential.cases import Block, Case
-from tests.differential.compare import Finding, compare, reference_errs
+from tests.differential.compare import Finding, compare, our_report, reference_errs
 from tests.differential.engines import failed_to_run
 
 _REJECT: Final = "reject if "
@@ -27,12 +27,18 @@ class Difference:
 
 
 def _another_error_is_named(finding: Finding) -> bool:
-    """Both fail to run; which of several errors is named depends on which binding comes first."""
-    return (
-        finding.kind in ("outcome", "answers")
-        and failed_to_run(finding.ours)
-        and all(map(failed_to_run, finding.peers))
-        and finding.varies
+    """Both fail to run; which of several errors is named depends on which binding comes first.
+
+    That there are several shows in the peer's runs, or in what we name once a statement less is there.
+    """
+    if finding.kind not in ("outcome", "answers") or not failed_to_run(finding.ours):
+        return False
+    if not all(map(failed_to_run, finding.peers)):
+        return False
+    return finding.varies or any(
+        getattr(report, finding.kind) in finding.peers
+        for report in map(our_report, finding.case.smaller())
+        if report is not None
     )
 
 

@@ -280,7 +280,7 @@ class Expressions:
 
     def _method(self, kind: Kind, call: str, depth: int) -> Text:
         receiver = self._any(kind, depth - 1)
-        if receiver.source in CONSTANTS[Kind.DATE]:
+        if receiver.source.endswith(CONSTANTS[Kind.DATE]):
             # The peer does not parse a method straight after a date.
             return Text(f"({receiver.source}).{call}")
         return Text(f"{self._at(receiver, _OPERAND)}.{call}")
