@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_DEPS := $(VENV)/.installed
 DEV_DEPS := $(VENV)/.installed-dev
+BENCH_DEPS := $(VENV)/.installed-bench
 N ?= 100000
 
 # The first interpreter that is new enough; `make PYTHON=/path/to/python3 ...` overrides it.
@@ -21,7 +22,7 @@ demo: $(RUN_DEPS) ## the main job, end to end: mint, narrow, verify, revoke
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
 test: $(DEV_DEPS) ## every test; ARGS='-k name' picks some
-	$(BIN)/pytest -n auto $(ARGS)
+	$(BIN)/pytest -n auto -rs $(ARGS)
 
 check: $(DEV_DEPS) ## lint, types, import contracts, generated files, build
 	$(BIN)/ruff check .
@@ -35,7 +36,7 @@ format: $(DEV_DEPS) ## apply the formatter and the safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(DEV_DEPS) ## time this engine beside biscuit-python
+bench: $(BENCH_DEPS) ## time this project beside biscuit-python
 	$(BIN)/python -m benchmarks.run
 
 fuzz: $(DEV_DEPS) ## N random cases against biscuit-python (N=100000)
@@ -61,6 +62,10 @@ $(RUN_DEPS): pyproject.toml | $(BIN)/python
 $(DEV_DEPS): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(RUN_DEPS) $@
+
+$(BENCH_DEPS): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $(RUN_DEPS) $(DEV_DEPS) $@
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later found" >&2; \

@@ -22,7 +22,7 @@ def crypto_vectors_dir() -> Path:
 @cache
 def _required(folder: Path) -> Path:
     if not folder.is_dir():
-        message = f"{folder.name} is not beside the project"
+        message = f"no conformance data beside the checkout: ../{folder.relative_to(_SHARED.parent)}"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
