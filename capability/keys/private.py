@@ -135,7 +135,7 @@ class PrivateKey:
             public = p256.point_bytes(p256.load_scalar(secret).public_key())
         self._algorithm = algorithm
         self._secret = secret
-        self._public = PublicKey.from_wire(algorithm, public)
+        self._public = PublicKey._derived(algorithm, public)
 
 
 class KeyPair:

@@ -63,6 +63,14 @@ class PublicKey:
         return key
 
     @classmethod
+    def _derived(cls, algorithm: Algorithm, data: bytes) -> "PublicKey":
+        """Returns the key that was computed from a private one, which is thereby sound."""
+        key = cls.__new__(cls)
+        key._algorithm = algorithm
+        key._data = data
+        return key
+
+    @classmethod
     def from_der(cls, der: bytes) -> "PublicKey":
         """Reads a SubjectPublicKeyInfo in DER."""
         from capability.keys import forms
