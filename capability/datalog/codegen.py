@@ -4,7 +4,7 @@ The generated function takes the token's table (its constants, and what it and t
 request) and the request's values, bare. It answers `(policy, failed)`: the number of the first policy that
 matches or -1, and a bit for each check that failed. It is a fast path, not a second semantics: where types
 are not known it raises Unsure, and the engine decides. Nothing that it runs can loop: rules that depend on
-the request must not be recursive, and the work is bounded beforehand (see residual.py), so it counts no
+the request must not be recursive, and the work is bounded beforehand (see bounds.py), so it counts no
 steps.
 """
 

@@ -6,16 +6,18 @@ residual answers "allowed" or names what failed, or raises Unsure. It never meet
 where the largest request could not reach one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
+from capability.datalog.bounds import Bound, Extent, Signature
 from capability.datalog.codegen import MAX_REQUEST_TEXT, Generator
 from capability.datalog.engine import World
 from capability.datalog.errors import DatalogError
 from capability.datalog.lifting import Lifter, raw_value
 from capability.datalog.limits import Limits
+from capability.datalog.operators import term_size
 from capability.datalog.origins import AUTHORIZER, block_origin, trusted_origins
 from capability.datalog.program import (
     Check,
@@ -42,23 +44,24 @@ from capability.datalog.shapes import (
     TableSlot,
     Unsupported,
 )
-from capability.datalog.terms import BYTES, STRING, VARIABLE, Term
+from capability.datalog.terms import BYTES, STRING, VARIABLE
 
-Signature: TypeAlias = tuple[str, int]
 CheckName: TypeAlias = tuple[int | None, int]
 """The block (None: the authorizer) and the index of a check."""
 
 _MAX_ATOMS: Final = 12
 _MAX_OPS: Final = 48
 _MAX_QUERIES: Final = 256
-_OP_STEPS: Final = 8 + MAX_REQUEST_TEXT * 4 // 32
-"""More steps than one operation takes, but for the bytes of its constants."""
+_LARGEST_SCALAR: Final = 16
+"""How many bytes the engine counts for a term that is no text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Residual:
     """`run(table, *values)` answers `(policy, failed)`;
     bit n of `failed` is `checks[n]`, `failed_always` fail whatever is asked.
+
+    `bound` is what the engine would need for the largest request, at most; it is within the limits.
     """
 
     run: Run
@@ -66,6 +69,7 @@ class Residual:
     checks: tuple[CheckName, ...]
     policies: tuple[int, ...]
     failed_always: tuple[CheckName, ...]
+    bound: Bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +159,18 @@ class _Preparation:
         code: Code | None = generate(shape)
         if code is None:
             raise Unsupported("no code")
-        self._check_bound()
         table = tuple(self._fill(slot) for slot in code.table)
-        return Residual(code.run, table, tuple(names), tuple(range(len(policies))), tuple(failed_always))
+        bound = self._bound()
+        limits = self._limits
+        if (
+            bound.steps > limits.max_steps
+            or bound.facts > limits.max_facts
+            or bound.rounds > limits.max_iterations
+        ):
+            raise Unsupported("a request could reach a limit")
+        return Residual(
+            code.run, table, tuple(names), tuple(range(len(policies))), tuple(failed_always), bound
+        )
 
     def _is_changing(self, body: Sequence[Predicate]) -> bool:
         return any((atom.name, len(atom.terms)) in self._changing for atom in body)
@@ -203,10 +216,12 @@ class _Preparation:
             world.add_rule(rule, unit.origin, self._trusted(unit, rule))
         world.run()
         self._sizes: dict[Signature, int] = {}
+        self._largest: dict[Signature, int] = {}
         self._facts: dict[Signature, list[tuple[Any, ...]]] = {}
         for origin, fact in world.facts():
             key = (fact.name, len(fact.terms))
             self._sizes[key] = self._sizes.get(key, 0) + 1
+            self._largest[key] = max([self._largest.get(key, 0), *map(term_size, fact.terms)])
             if key in self._changing:
                 self._facts.setdefault(key, []).append((*fact.terms, origin))
         return world
@@ -241,33 +256,22 @@ class _Preparation:
         )
         return any(results) != (check.kind is CheckKind.REJECT)
 
-    def _check_bound(self) -> None:
-        """Raises Unsupported unless no request, however evaluated, can reach a limit."""
-        sizes = dict(self._sizes)
+    def _bound(self) -> Bound:
+        """Returns what the engine needs at most, after everything static was evaluated."""
+        extents: dict[Signature, Extent] = {}
+        for key, rows in self._sizes.items():
+            extents[key] = Extent(rows, self._largest[key], self._world.weight(key))
+        bound = Bound(self._world.meter.steps, sum(self._sizes.values()), self._world.iterations, extents)
         for fact in self._request:
-            key = (fact.name, len(fact.kinds))  # an absent one is counted too, which does no harm
-            sizes[key] = sizes.get(key, 0) + 1
-        touched = sum(_bytes(term) for term in self._lifter.constants) // 64
-        steps = 2 * self._world.meter.steps
-        derived = 0
-        for number, (_, rule) in enumerate(self._rules):
-            query, _ = self._queries["rule", number, 0]
-            bindings, work = _work(query, sizes, touched)
-            steps += work
-            derived += bindings
-            key = (rule.head.name, len(rule.head.terms))
-            sizes[key] = sizes.get(key, 0) + bindings
+            text = MAX_REQUEST_TEXT if any(kind in (STRING, BYTES) for kind in fact.kinds) else 0
+            # one that the request lacks is counted too, which does no harm
+            bound.state((fact.name, len(fact.kinds)), text + _LARGEST_SCALAR * len(fact.kinds))
+        for _, rule in self._rules:
+            bound.derive(rule)
         for (owner, _, _), (query, _) in self._queries.items():
-            if owner != "rule":
-                steps += _work(query, sizes, touched)[1]
-        facts = sum(self._sizes.values()) + len(self._request) + derived
-        rounds = self._world.iterations + len(self._rules) + 4
-        if (
-            2 * steps > self._limits.max_steps
-            or facts > self._limits.max_facts
-            or rounds > self._limits.max_iterations
-        ):
-            raise Unsupported("a request could reach a limit")
+            if owner != "rule" and self._is_changing(query.body):
+                bound.query(query)
+        return bound.finish()
 
     def _fill(self, slot: TableSlot) -> Any:
         match slot:
@@ -307,26 +311,5 @@ class _Preparation:
         return {key: tuple(found) for key, found in rows.items()}
 
 
-def _work(query: Query, sizes: Mapping[Signature, int], touched: int) -> tuple[int, int]:
-    """Returns an upper bound of the bindings of a body, and of the steps that trying them takes."""
-    bindings = 1
-    for atom in query.body:
-        bindings *= max(1, sizes.get((atom.name, len(atom.terms)), 0))
-    ops = sum(_count(expression.ops) for expression in query.expressions)
-    length = len(query.body) + 1
-    return bindings, bindings * (length * length + ops * (_OP_STEPS + touched)) + length
-
-
 def _count(ops: Sequence[Op]) -> int:
     return sum(1 + _count(op.ops) if isinstance(op, Closure) else 1 for op in ops)
-
-
-def _bytes(term: Term) -> int:
-    kind, value = term
-    if kind == STRING:
-        return 4 * len(value)
-    if kind == BYTES:
-        return len(value)
-    if isinstance(value, tuple):
-        return 64 + 64 * len(value) + len(repr(value))
-    return 8
