@@ -228,7 +228,7 @@ def dump(plan: Plan, facts: Iterable[tuple[int, Predicate]]) -> str:
     fact_lines: dict[int, list[str]] = {}
     for origin, fact in facts:
         fact_lines.setdefault(origin, []).append(print_predicate(fact))
-    # A world has a rule once, however often a block states it; checks and policies are counted, so they all show.
+    # A world has a rule once, however often a block states it; checks and policies are counted, so all show.
     rule_lines = {
         own_origin(block): list(dict.fromkeys(map(print_rule, program.rules)))
         for block, program in plan.programs()
