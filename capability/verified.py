@@ -23,6 +23,8 @@ DIGEST_SIZE: Final = 192
 """What one remembered prefix takes, in bytes: a digest as an object, its entry, its place in the map."""
 READ_FACTOR: Final = 24
 """How many times the bytes of its payload a decoded block takes, about."""
+TABLE_FACTOR: Final = 64
+"""What a symbol or key takes in the tables of each prefix that has it, in bytes."""
 
 _Frame: Final = struct.Struct("<IiIIIi")
 
@@ -91,7 +93,8 @@ class VerifiedChains:
             symbols, keys = read.symbols.copy(), read.keys.copy()
             decoded = decode_block(block.payload, symbols, keys, external=block.external is not None)
             read = _Read((*read.blocks, decoded), symbols, keys)
-            self._read.put(digest, read, READ_FACTOR * len(block.payload))
+            tables = TABLE_FACTOR * (len(symbols) + len(keys))
+            self._read.put(digest, read, READ_FACTOR * len(block.payload) + tables)
         return read
 
 
