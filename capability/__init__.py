@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         UnknownRootKey,
         UnsupportedVersion,
     )
-    from capability.guard import Guard
+    from capability.guard import CacheLimits, Guard
     from capability.inspection import Remaining, remaining
     from capability.keys import Algorithm, KeyPair, PrivateKey, PublicKey, Signer
     from capability.keyset import KeyEntry, KeySet, KeyState
@@ -74,6 +74,7 @@ __all__ = [
     "BiscuitSerializationError",
     "BiscuitValidationError",
     "BlockBuilder",
+    "CacheLimits",
     "CapabilityError",
     "Check",
     "DataLogError",
@@ -181,7 +182,10 @@ _HOMES: Final = {
         "UnknownRootKey",
         "UnsupportedVersion",
     ),
-    "capability.guard": ("Guard",),
+    "capability.guard": (
+        "CacheLimits",
+        "Guard",
+    ),
     "capability.inspection": (
         "Remaining",
         "remaining",

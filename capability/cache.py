@@ -45,9 +45,9 @@ class Cache(Generic[K, V]):
     )
 
     def __init__(self, max_entries: int, max_size: int) -> None:
-        """`max_size` is in bytes, as told by who puts entries in."""
-        self._half_entries = max(1, max_entries // 2)
-        self._half_size = max(1, max_size // 2)
+        """`max_size` is in bytes, as told by who puts entries in. Fewer than 2 entries are none."""
+        self._half_entries = max(0, max_entries // 2)
+        self._half_size = max(0, max_size // 2)
         self._lock = Lock()
         self.hits = 0
         self.misses = 0
@@ -72,7 +72,7 @@ class Cache(Generic[K, V]):
         """Remembers `value`, which takes `size` bytes;
         one that is larger than half of the bounds is not kept.
         """
-        if size > self._half_size:
+        if size > self._half_size or not self._half_entries:
             return
         with self._lock:
             before = self._young.get(key)

@@ -94,7 +94,7 @@ class _Deferred:
     """Where a decision keeps the way to what has not been asked of it yet; apart, as it is no field."""
 
     __slots__ = ("_details",)
-    _details: "Callable[[], Decision] | None"
+    _details: "tuple[Callable[..., Decision], tuple[Any, ...]] | None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,14 +140,14 @@ class Decision(_Deferred):
     decision_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
-    def deferred(cls, outcome: Outcome, details: "Callable[[], Decision]") -> "Decision":
-        """Returns a decision whose outcome is known; `details` is asked for the rest when it is first read.
+    def deferred(cls, outcome: Outcome, details: "Callable[..., Decision]", *arguments: Any) -> "Decision":
+        """Returns a decision whose outcome is known; `details(*arguments)` tells the rest when it is read.
 
         INVARIANT: the outcome is never asked of `details`; what was decided stays decided.
         """
-        decision = object.__new__(cls)
-        _set(decision, "outcome", outcome)
-        _set(decision, "_details", details)
+        decision = _new(cls)
+        _set_outcome(decision, outcome)
+        _set_details(decision, (details, arguments))
         return decision
 
     def __getattr__(self, name: str) -> Any:
@@ -155,9 +155,9 @@ class Decision(_Deferred):
         if name not in _DEFERRED:
             raise AttributeError(f"a decision has no {name!r}")
         with _filling:
-            details = self._details
-            if details is not None:
-                known = details()
+            if self._details is not None:
+                details, arguments = self._details
+                known = details(*arguments)
                 for deferred in _DEFERRED:
                     _set(self, deferred, getattr(known, deferred))
                 _set(self, "_details", None)
@@ -292,4 +292,7 @@ def _schema() -> dict[str, Any]:
 
 _DEFERRED: Final = frozenset(entry.name for entry in fields(Decision) if entry.name != "outcome")
 _set: Final = object.__setattr__
+_new: Final = object.__new__
+_set_outcome: Final = Decision.__dict__["outcome"].__set__
+_set_details: Final = _Deferred.__dict__["_details"].__set__
 _filling: Final = RLock()

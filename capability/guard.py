@@ -9,32 +9,41 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from threading import Lock
 from typing import Any, Final, TypeAlias
 
 from capability.attenuation import DEFAULT_VOCABULARY
 from capability.authorization import Evaluation, Plan, decide, refuse_unbound_heads
 from capability.authorizer import loaded_blocks
 from capability.builders import Fact, Parameters, ScopeParameters, bind_program
-from capability.cache import Cache, CacheStats
+from capability.cache import CacheStats
 from capability.datalog.limits import GUARD_LIMITS, Limits
 from capability.datalog.program import Predicate, Program
-from capability.datalog.residual import Residuals
 from capability.datalog.shapes import Unsure
 from capability.datalog.terms import DATE, DATE_MAX
 from capability.decision import Decision, Outcome
-from capability.errors import BiscuitValidationError, StoreError
+from capability.errors import BiscuitValidationError, FormatError, StoreError
 from capability.externs import ExternCallable, adapt, require_callable
 from capability.inspection import expiry, subject
 from capability.keys import PublicKey
 from capability.keyset import KeySet
-from capability.remembered import KNOWN_SIZE, REQUEST_NAMES, Known, Types, prepare, remember
+from capability.remembered import (
+    DEFAULT_CACHE,
+    KNOWN_SIZE,
+    REQUEST_NAMES,
+    CacheLimits,
+    Known,
+    Setup,
+    Types,
+    prepare,
+)
 from capability.request import RequestValue, requests_of
 from capability.revocation import RevisedSource, RevocationSource, RevocationStatus
-from capability.verified import VerifiedChains
 from capability.wire import envelope as wire
 from capability.wire.envelope import Envelope
-from capability.wire.text import from_text
+from capability.wire.text import PREFIX, from_text
+
+__all__ = ["CacheLimits", "Clock", "Guard", "GuardStats"]
 
 Clock: TypeAlias = Callable[[], float | datetime]
 """Tells the time: seconds since 1970, or an aware datetime."""
@@ -43,42 +52,7 @@ UNASKED: Final = RevocationStatus(None, 0)
 """What stands for the word of a source where there is none."""
 
 _TIME: Final = DEFAULT_VOCABULARY.time
-
-
-@dataclass(frozen=True, slots=True)
-class CacheLimits:
-    """What a guard may remember: tokens by their text, and verified chains; 0 tokens switches it off.
-
-    Sizes are in bytes, estimated.
-    """
-
-    max_tokens: int = 100_000
-    max_token_size: int = 512 * 1024 * 1024
-    max_read_size: int = 64 * 1024 * 1024
-
-
-class _Setup:
-    """What `replace` swaps; a check reads it once.
-
-    INVARIANT: what is remembered of a text belongs to these keys and this policy, and goes with them.
-    """
-
-    __slots__ = ("cache", "chains", "keys", "known", "program", "residuals")
-
-    def __init__(
-        self,
-        keys: KeySet | PublicKey,
-        program: Program,
-        cache: CacheLimits,
-        limits: Limits,
-        chains: VerifiedChains | None = None,
-    ) -> None:
-        self.keys = keys
-        self.program = program
-        self.cache = cache
-        self.chains = VerifiedChains(4 * cache.max_tokens, cache.max_read_size) if chains is None else chains
-        self.known: Cache[str | bytes, Known] = Cache(cache.max_tokens, cache.max_token_size)
-        self.residuals = Residuals(limits)
+_MAX_TEXT: Final = len(PREFIX) + (wire.MAX_BYTES + 2) // 3 * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +91,13 @@ class Guard:
     """
 
     __slots__ = (
+        "_allowed",
         "_clock",
         "_counts",
         "_externs",
         "_fast",
         "_limits",
+        "_replacing",
         "_revision",
         "_revocations",
         "_setup",
@@ -135,7 +111,7 @@ class Guard:
         revocations: RevocationSource | None = None,
         clock: Clock | None = None,
         limits: Limits = GUARD_LIMITS,
-        cache: CacheLimits = CacheLimits(),
+        cache: CacheLimits = DEFAULT_CACHE,
         *,
         parameters: Parameters = None,
         scope_parameters: ScopeParameters = None,
@@ -157,9 +133,10 @@ class Guard:
         self._externs = adapt(extern_funcs or {})
         self._counts = dict.fromkeys(Outcome, 0)
         self._times = [0, 0, 0]
-        self._fast = 0
+        self._allowed = self._fast = 0
+        self._replacing = Lock()
         program = _program(policy, parameters, scope_parameters)
-        self._setup = _Setup(_keys(keys), program, cache, limits)
+        self._setup = Setup(_keys(keys), program, cache, limits)
 
     def replace(
         self,
@@ -174,12 +151,16 @@ class Guard:
         A check that is under way goes on with what it began with. What was remembered under other keys is
         forgotten. Raises as the constructor does, and then nothing has changed.
         """
-        setup = self._setup
-        program = setup.program if policy is None else _program(policy, parameters, scope_parameters)
-        chains = setup.chains if keys is None or keys == setup.keys else None
-        self._setup = _Setup(
-            setup.keys if keys is None else _keys(keys), program, setup.cache, self._limits, chains
-        )
+        with self._replacing:
+            setup = self._setup
+            program = setup.program if policy is None else _program(policy, parameters, scope_parameters)
+            kept = setup.keys if keys is None else _keys(keys)
+            chains = setup.chains if kept == setup.keys else None
+            self._setup = Setup(kept, program, setup.cache, self._limits, chains)
+        # decisions that were not read yet may hold the old setup for long, but not what it remembers
+        setup.known.clear()
+        if chains is None:
+            setup.chains.clear()
 
     def forget(self) -> None:
         """Empties the caches; what is asked next is verified and evaluated anew."""
@@ -192,7 +173,7 @@ class Guard:
         chains, decoded = setup.chains.stats()
         signature, revocation, evaluation = (nanoseconds / 1e9 for nanoseconds in self._times)
         return GuardStats(
-            outcomes=dict(self._counts),
+            outcomes=self._counts | {Outcome.ALLOWED: self._counts[Outcome.ALLOWED] + self._allowed},
             fast=self._fast,
             signature_time=signature,
             revocation_time=revocation,
@@ -224,31 +205,31 @@ class Guard:
         """
         setup = self._setup
         moment = self._clock()
-        now = int(moment) if moment.__class__ is float and 0 <= moment <= DATE_MAX else _seconds(moment)
-        if not request and facts == ():
-            try:
-                known = setup.known.get(token)
-                if known is not None:
-                    form_types = (
-                        operation.__class__,
-                        application.__class__,
-                        resource.__class__,
-                        tenant.__class__,
-                    )
-                    form = known.forms.get(form_types)
-                    if form is not None and now < known.valid_until:
-                        status = self._cleared(known)
-                        if status is not None:
+        now = int(moment) if type(moment) is float and 0 <= moment <= DATE_MAX else _seconds(moment)
+        known: Known | None = None
+        types: Types | None = None
+        if not (request or facts) and isinstance(token, str | bytes):
+            known = setup.known.get(token)
+            # never __class__, of which a value may say what it likes
+            types = (type(operation), type(application), type(resource), type(tenant))
+            if known is not None:
+                form = known.forms.get(types)
+                if form is not None and now < known.valid_until:
+                    status = UNASKED if self._revocations is None else self._cleared(known)
+                    if status is not None:
+                        try:
                             outcome = form.decide(now, operation, application, resource, tenant)
-                            self._counts[outcome] += 1
+                        except Unsure:
+                            pass
+                        else:
                             self._fast += 1
+                            if outcome is Outcome.ALLOWED:
+                                self._allowed += 1
+                            else:
+                                self._counts[outcome] += 1
                             asked = (operation, application, resource, tenant)
-                            return Decision.deferred(
-                                outcome, partial(self._explain, setup, token, asked, now, status)
-                            )
-            except Unsure:
-                pass
-        if not isinstance(token, str | bytes):
+                            return Decision.deferred(outcome, self._explain, setup, token, asked, now, status)
+        elif not isinstance(token, str | bytes):
             raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
         named = {
             "operation": operation,
@@ -257,8 +238,7 @@ class Guard:
             "tenant": tenant,
             **request,
         }
-        types: Types | None = None if request or facts else tuple([type(value) for value in named.values()])
-        decision = self._decide(setup, token, requests_of(named, facts), now, types=types)
+        decision = self._decide(setup, token, requests_of(named, facts), now, types=types, known=known)
         self._counts[decision.outcome] += 1
         return decision
 
@@ -296,42 +276,50 @@ class Guard:
     def _cleared(self, known: Known) -> RevocationStatus | None:
         """Returns the word of the source that no id of the chain is revoked now, None if it cannot be had."""
         status = known.cleared
+        revocations, revision = self._revocations, self._revision
+        assert revocations is not None
         try:
-            if self._revocations is None:
-                return UNASKED
-            if self._revision is None:
-                status = self._revocations.status(known.ids)
-            elif status is None or status.revision != self._revision():
-                status = known.cleared = self._revocations.status(known.ids)
+            if revision is None:
+                status = revocations.status(known.ids)
+            elif status is None or status.revision != revision():
+                status = known.cleared = revocations.status(known.ids)
         except StoreError:
             return None
         return status if status.revoked_id is None else None
 
     def _explain(
         self,
-        setup: _Setup,
+        setup: Setup,
         token: str | bytes,
         asked: tuple[RequestValue, ...],
         now: int,
         status: RevocationStatus,
     ) -> Decision:
-        """Returns the decision in full, by the engine, for one that was made without it."""
+        """Returns the decision in full, by the engine, for one that was made without it.
+
+        Without a deadline: no request of its form takes more than the steps that are allowed, and what was
+        decided in time must not become a limit reached because someone asks for the reason on a busy day.
+        """
         requests = requests_of(dict(zip(REQUEST_NAMES, asked, strict=True)), ())
-        return self._decide(setup, token, requests, now, status=status)
+        limits = replace(self._limits, max_time=None)
+        return self._decide(setup, token, requests, now, limits=limits, status=status)
 
     def _decide(
         self,
-        setup: _Setup,
+        setup: Setup,
         token: str | bytes,
         requests: list[tuple[Predicate, ...]],
         now: int,
         *,
+        limits: Limits | None = None,
         types: Types | None = None,
+        known: Known | None = None,
         status: RevocationStatus | None = None,
     ) -> Decision:
         """Decides by the engine, without asking the source if `status` says what it answered.
 
-        A request of one form, told by `types`, is made ready for the next time.
+        A request of one form, told by `types`, is made ready for the next time; `known` is what is
+        remembered of the token.
         """
         moment = datetime.fromtimestamp(now, UTC)
         about: dict[str, Any] = {"limits": self._limits, "decided_at": moment}
@@ -372,17 +360,16 @@ class Guard:
             if status.revoked_id is not None:
                 return _revoked(status.revoked_id, revocation_ids, about)
         looked = time.perf_counter_ns()
-        evaluation = Evaluation(plan, self._limits, self._externs)
+        evaluation = Evaluation(plan, limits or self._limits, self._externs)
         evaluation.try_run()
         decision = replace(_decide_all(evaluation, requests, now), **about)
         self._times[2] += time.perf_counter_ns() - looked
         if types is not None and len(requests) == 1:
-            known = setup.known.get(token)
             if known is None:
                 known = Known(revocation_ids, valid_until)
                 setup.known.put(token, known, KNOWN_SIZE + len(token))
-            elif types not in known.forms:
-                remember(known, types, prepare(setup.residuals, plan, types))
+            elif known.wants(types):
+                known.forms[types] = prepare(setup.residuals, plan, types)
         return decision
 
 
@@ -412,7 +399,11 @@ def _revoked(revoked: bytes, revocation_ids: Sequence[bytes], about: dict[str, A
 
 
 def _envelope(token: str | bytes) -> Envelope:
-    return wire.decode(from_text(token) if isinstance(token, str) else token)
+    if isinstance(token, bytes):
+        return wire.decode(token)
+    if len(token) > _MAX_TEXT:
+        raise FormatError(f"the token is longer than {wire.MAX_BYTES} bytes", code="format.size")
+    return wire.decode(from_text(token))
 
 
 def _root(keys: KeySet | PublicKey, key_id: int | None, now: datetime) -> tuple[PublicKey, float]:

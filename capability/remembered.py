@@ -6,17 +6,23 @@ and the request are looked at on every call.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from capability.attenuation import DEFAULT_VOCABULARY
 from capability.authorization import Plan
-from capability.datalog.program import PolicyKind
+from capability.cache import Cache
+from capability.datalog.limits import Limits
+from capability.datalog.program import PolicyKind, Program
 from capability.datalog.residual import Residual, Residuals
 from capability.datalog.shapes import RequestFact
 from capability.datalog.terms import BOOL, BYTES, DATE, INTEGER, STRING
 from capability.decision import Outcome
 from capability.inspection import window
+from capability.keys import PublicKey
+from capability.keyset import KeySet
 from capability.revocation import RevocationStatus
+from capability.verified import VerifiedChains
 
 KNOWN_SIZE: Final = 3072
 """What is remembered of a text beside its own length takes about this many bytes, its share of the chains
@@ -38,28 +44,46 @@ _MAX_FORMS: Final = 8
 """How many forms of request are remembered for one token."""
 
 
+@dataclass(frozen=True, slots=True)
+class CacheLimits:
+    """What a guard may remember: tokens by their text, and verified chains.
+
+    Fewer than 2 tokens switch it off. Sizes are in bytes, estimated.
+    """
+
+    max_tokens: int = 100_000
+    max_token_size: int = 512 * 1024 * 1024
+    max_read_size: int = 64 * 1024 * 1024
+
+
+DEFAULT_CACHE: Final = CacheLimits()
+
+
 class Form:
     """A token and a policy, made ready for one form of request."""
 
-    __slots__ = ("_allow", "_always", "_ends", "_run", "_table")
+    __slots__ = ("_allow", "_always", "_ends", "_holds", "_run", "_table", "_untimed")
 
     def __init__(self, residual: Residual, plan: Plan) -> None:
         self._run = residual.run
         self._table = residual.table
-        self._allow = tuple(policy.kind is PolicyKind.ALLOW for policy in plan.program.policies)
+        # -1, for no policy, finds the last one
+        self._allow = (*(policy.kind is PolicyKind.ALLOW for policy in plan.program.policies), False)
         self._always = tuple(_ends(plan, residual.failed_always))
+        self._holds = self._allow if not self._always else (False,) * len(self._allow)
         self._ends = tuple(_ends(plan, residual.checks))
+        self._untimed = sum(1 << n for n, end in enumerate(self._ends) if end is None)
 
     def decide(
         self, now: int, operation: object, application: object, resource: object, tenant: object
     ) -> Outcome:
         """Returns ALLOWED, DENIED or EXPIRED; raises Unsure where the engine must decide."""
         policy, failed = self._run(self._table, now, operation, application, resource, tenant)
-        if policy >= 0 and self._allow[policy]:
-            if not failed and not self._always:
-                return Outcome.ALLOWED
-            return Outcome.EXPIRED if self._all_over(failed, now) else Outcome.DENIED
-        return Outcome.DENIED
+        if not failed and self._holds[policy]:
+            return Outcome.ALLOWED
+        if failed & self._untimed or not self._allow[policy] or not self._all_over(failed, now):
+            return Outcome.DENIED
+        return Outcome.EXPIRED
 
     def _all_over(self, failed: int, now: int) -> bool:
         """Returns whether the time of every failed check is over."""
@@ -82,6 +106,34 @@ class Known:
         good for as long as the revision is that one.
         """
 
+    def wants(self, types: Types) -> bool:
+        """Returns whether requests of these types are to be prepared: these are not, nor are many others."""
+        return types not in self.forms and len(self.forms) < _MAX_FORMS
+
+
+class Setup:
+    """What `replace` swaps; a check reads it once.
+
+    INVARIANT: what is remembered of a text belongs to these keys and this policy, and goes with them.
+    """
+
+    __slots__ = ("cache", "chains", "keys", "known", "program", "residuals")
+
+    def __init__(
+        self,
+        keys: KeySet | PublicKey,
+        program: Program,
+        cache: CacheLimits,
+        limits: Limits,
+        chains: VerifiedChains | None = None,
+    ) -> None:
+        self.keys = keys
+        self.program = program
+        self.cache = cache
+        self.chains = VerifiedChains(4 * cache.max_tokens, cache.max_read_size) if chains is None else chains
+        self.known: Cache[str | bytes, Known] = Cache(cache.max_tokens, cache.max_token_size)
+        self.residuals = Residuals(limits)
+
 
 def prepare(residuals: Residuals, plan: Plan, types: Types) -> Form | None:
     """Returns the form for requests of `types`, None where the engine decides each of them."""
@@ -96,12 +148,6 @@ def prepare(residuals: Residuals, plan: Plan, types: Types) -> Form | None:
     blocks = [(block.program, block.external_key) for block in plan.blocks]
     residual = residuals.prepare(blocks, plan.program, tuple(request))
     return None if residual is None else Form(residual, plan)
-
-
-def remember(known: Known, types: Types, form: Form | None) -> None:
-    """Adds a form to a token's, unless it has many already."""
-    if len(known.forms) < _MAX_FORMS:
-        known.forms[types] = form
 
 
 def _ends(plan: Plan, checks: Sequence[tuple[int | None, int]]) -> list[int | None]:
