@@ -28,6 +28,7 @@ from capability.datalog.program import (
     Check,
     CheckKind,
     KeyScope,
+    Policy,
     PolicyKind,
     Predicate,
     Program,
@@ -60,16 +61,29 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Match:
+    """The policy that matched first, and its place among the policies."""
+
+    index: int
+    policy: Policy
+
+    def describe(self) -> MatchedPolicy:
+        """Returns the match as callers see it."""
+        return MatchedPolicy(POLICY_NAMES[self.policy.kind], self.index, print_policy(self.policy))
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What checks and policies said: the policy that matched first, and every check that failed."""
 
-    policy: MatchedPolicy | None
+    policy: Match | None
     failures: tuple[Failure, ...]
 
     @property
     def allowed(self) -> bool:
         """True when an allow policy matched and no check failed."""
-        return self.policy is not None and self.policy.kind == "allow" and not self.failures
+        allows = self.policy is not None and self.policy.policy.kind is PolicyKind.ALLOW
+        return allows and not self.failures
 
 
 class Plan:
@@ -237,11 +251,20 @@ class Evaluation:
     def _any_matches(self, queries: Sequence[Query], block: int | None) -> bool:
         return any(self.world.matches(query, self.plan.trusted(query.scopes, block)) for query in queries)
 
-    def _matching_policy(self) -> MatchedPolicy | None:
+    def _matching_policy(self) -> Match | None:
         for index, policy in enumerate(self.plan.program.policies):
             if self._any_matches(policy.queries, None):
-                return MatchedPolicy(POLICY_NAMES[policy.kind], index, print_policy(policy))
+                return Match(index, policy)
         return None
+
+
+def allows(evaluation: Evaluation, request: Sequence[Predicate]) -> bool:
+    """Returns whether `decide` allows `request`, without the rest of a decision."""
+    try:
+        evaluation.run(request)
+        return evaluation.judge().allowed
+    except (EvaluationError, LimitExceeded):
+        return False
 
 
 def decide(evaluation: Evaluation, request: Sequence[Predicate] = ()) -> Decision:
@@ -286,7 +309,7 @@ def _failed(error: EvaluationError | LimitExceeded) -> Decision:
 
 
 def _judged(evaluation: Evaluation, verdict: Verdict) -> Decision:
-    policy = verdict.policy
+    policy = None if verdict.policy is None else verdict.policy.describe()
     if policy is not None and verdict.allowed:
         reason = f"allowed by policy {policy.index}: {escape_for_display(policy.source)}"
         return Decision(outcome=Outcome.ALLOWED, code="allowed", reason=reason, policy=policy)

@@ -23,6 +23,7 @@ Binding: TypeAlias = tuple[Any, ...]
 Getter: TypeAlias = Callable[[Binding], Any]
 
 _MAX_CACHED_SIZE = 256
+_MAX_COMPILED = 4096
 _MAX_ORDERED_BODY = 24
 """Longer bodies are joined in source order: looking for the best one takes quadratic time."""
 _WIDE = 4
@@ -180,6 +181,20 @@ def compile_rule(rule: Rule | Query) -> Compiled:
 
     Raises UnsafeRule when the body does not bind a variable of the head.
     """
+    # By identity, as a policy's statements come back in every decision and comparing them is as dear as
+    # compiling. The entry holds the rule, so that no other can take its id.
+    known = _compiled.get(id(rule))
+    if known is not None and known[0] is rule:
+        return known[1]
+    compiled, size = _compile(rule)
+    if size <= _MAX_CACHED_SIZE:
+        if len(_compiled) >= _MAX_COMPILED:
+            _compiled.clear()
+        _compiled[id(rule)] = (rule, compiled)
+    return compiled
+
+
+def _compile(rule: Rule | Query) -> tuple[Compiled, int]:
     lifter = _Lifter()
     # The body comes first, so that a head variable with a new number is one that the body does not bind.
     body = tuple(map(lifter.predicate, rule.body))
@@ -196,7 +211,7 @@ def compile_rule(rule: Rule | Query) -> Compiled:
     expressions = tuple(lifter.expression(expression.ops) for expression in rule.expressions)
     shape = Shape(head, body, expressions, len(lifter.constants))
     plan = _shared_plan(shape) if lifter.size <= _MAX_CACHED_SIZE else Plan(shape)
-    return Compiled(plan, tuple(lifter.constants), weight_of(lifter.constants))
+    return Compiled(plan, tuple(lifter.constants), weight_of(lifter.constants)), lifter.size
 
 
 def weight_of(terms: Iterable[Term]) -> int:
@@ -207,6 +222,7 @@ def weight_of(terms: Iterable[Term]) -> int:
 _SIZED = frozenset({STRING, BYTES, SET, ARRAY, MAP})
 
 _shared_plan = lru_cache(maxsize=1024)(Plan)
+_compiled: dict[int, tuple[Rule | Query, Compiled]] = {}
 
 
 def _ordered(body: tuple[PredicateShape, ...], first: int | None) -> list[PredicateShape]:
