@@ -7,7 +7,7 @@ it. Both are immutable.
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeAlias
 
 from capability import chain
 from capability.attenuation import DEFAULT_VOCABULARY, Vocabulary, restriction
@@ -24,7 +24,6 @@ from capability.errors import (
     UnknownRootKey,
 )
 from capability.keys import PublicKey, Signer
-from capability.keyset import KeySet
 from capability.third_party import ThirdPartyBlock, ThirdPartyRequest, checked_signer
 from capability.wire import envelope as wire
 from capability.wire.block import Block, decode_block, encode_block
@@ -32,7 +31,10 @@ from capability.wire.envelope import MAX_BLOCKS, MAX_BYTES, Envelope, FinalSigna
 from capability.wire.symbols import KeyTable, SymbolTable
 from capability.wire.text import PREFIX, from_text, to_text
 
-RootKey = PublicKey | KeySet | Callable[[int | None], PublicKey]
+if TYPE_CHECKING:
+    from capability.keyset import KeySet
+
+RootKey: TypeAlias = "PublicKey | KeySet | Callable[[int | None], PublicKey]"
 """Where the root key comes from: the key, a key set, or a function of the token's root key id."""
 
 MAX_ROOT_KEY_ID: Final = 2**32 - 1
@@ -377,6 +379,8 @@ def _select(root: RootKey, key_id: int | None) -> PublicKey:
     """
     if isinstance(root, PublicKey):
         return root
+    from capability.keyset import KeySet
+
     if isinstance(root, KeySet):
         return root.select(key_id)
     if not callable(root):

@@ -2,6 +2,6 @@
 
 import sys
 
-from capability.cli.entry import main
+from capability.cli import run
 
-sys.exit(main())
+sys.exit(run())

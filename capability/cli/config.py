@@ -13,7 +13,6 @@ Relative paths are relative to the file that holds them.
 
 import os
 import stat
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -77,6 +76,8 @@ def _check_owner(path: Path) -> None:
 
 
 def _parse(path: Path, content: bytes) -> Config:
+    import tomllib
+
     try:
         values = tomllib.loads(content.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

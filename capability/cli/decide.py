@@ -20,12 +20,19 @@ from capability.cli.options import (
 from capability.cli.output import Result, one_line
 from capability.cli.parameters import check_used, parse_parameters
 from capability.cli.stores import DeferredStore, url_for_reading
+from capability.datalog.program import Expression, Policy, PolicyKind, Program, Query, Value
+from capability.datalog.terms import TRUE
 
 if TYPE_CHECKING:
     from capability.decision import Decision
 
-TOKEN_DECIDES: Final = "allow if true"
-"""The policy when there is none: whatever the checks of a genuine token let pass is allowed."""
+TOKEN_DECIDES: Final = Program(
+    policies=(Policy(PolicyKind.ALLOW, (Query((), (Expression((Value(TRUE),)),)),)),)
+)
+"""The policy when there is none, `allow if true`: what the checks of a genuine token let pass is allowed.
+
+It is no text, so that no parser has to be loaded for it.
+"""
 
 
 @command(
@@ -78,18 +85,21 @@ def verify(
     url = url_for_reading(session, store)
     parameters = parse_parameters(params)
     source = policy if policy is not None else os.environ.get("CAP_POLICY") or session.config.policy
-    text = TOKEN_DECIDES if source is None else session.read_datalog(source)
+    rules = TOKEN_DECIDES
+    if source is not None:
+        from capability.datalog.parser import parse_program
+
+        rules = parse_program(session.read_datalog(source))
 
     from capability.builders import Fact
-    from capability.datalog.parser import parse_program
     from capability.guard import Guard
 
-    check_used(parameters, [parse_program(text)])
+    check_used(parameters, [rules])
     stated = [Fact(each) for each in facts]
     try:
         guard = Guard(
             root,
-            text,
+            rules,
             None if url is None else DeferredStore(url),
             parameters=parameters.terms,
             scope_parameters=parameters.keys,

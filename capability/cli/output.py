@@ -1,6 +1,5 @@
 """How commands answer: the result on stdout, everything else on stderr."""
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -37,6 +36,8 @@ def print_result(result: Result, *, as_json: bool) -> None:
     if result.failure is not None:
         _print_lines(result.failure)
     if as_json:
+        import json
+
         _write(
             (json.dumps(result.data, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "surrogatepass")
         )
@@ -50,6 +51,8 @@ def print_failure(failure: Failure, *, as_json: bool) -> None:
     """Prints `error:` and `hint:` on stderr, and with --json also an object on stdout."""
     _print_lines(failure)
     if as_json:
+        import json
+
         error = {"code": failure.code, "message": redact(failure.message), "hint": redact(failure.hint)}
         _write((json.dumps({"error": error, "exit": int(failure.exit)}, indent=2) + "\n").encode())
 
