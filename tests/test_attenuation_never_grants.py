@@ -130,7 +130,10 @@ def signed_blocks(
     return st.lists(one, min_size=least, max_size=most).map(tuple)
 
 
-CASES: SearchStrategy[Case] = st.builds(
+REQUESTS = st.dictionaries(
+    st.sampled_from(sorted(NAMES.values())), st.sampled_from([0, 1, 2, "a", True])
+).map(lambda found: tuple(found.items()))
+WILD: SearchStrategy[Case] = st.builds(
     Case,
     st.tuples(
         signed_blocks(KNOWN, (None,), 1, 1), signed_blocks(KNOWN, (None, None, FRIEND, PEER), 0, 2)
@@ -139,10 +142,53 @@ CASES: SearchStrategy[Case] = st.builds(
         signed_blocks(KNOWN, (None, MALLORY), 1, 2), signed_blocks(STRANGERS, (None, MALLORY, EVE), 1, 3)
     ),
     programs.authorizers.map(lambda found: with_keys(found, KNOWN)),
-    st.dictionaries(st.sampled_from(sorted(NAMES.values())), st.sampled_from([0, 1, 2, "a", True])).map(
-        lambda found: tuple(found.items())
-    ),
+    REQUESTS,
 )
+"""Programs of everything that the language has, most of which fail or deny."""
+
+_PREDICATES = ("right({})", "member({})", "operation({})")
+_ATOMS = tuple(name.format(term) for name in _PREDICATES for term in ("$x", "0", "1"))
+_FACTS = st.sampled_from([f"{name.format(term)};" for name in _PREDICATES for term in "01"])
+_HEADS = st.sampled_from(_ATOMS)
+_BODIES = st.sampled_from(_ATOMS[::3])
+
+
+def plain(*trusted: str) -> SearchStrategy[str]:
+    """Sources that decide: a few facts, rules and checks on them, some with one of the clauses `trusted`."""
+    clauses = st.sampled_from(["", "", "", " trusting previous", *(f" trusting {key}" for key in trusted)])
+    queries = st.builds("{}{}".format, st.sampled_from(_ATOMS), clauses)
+    rules = st.builds("{} <- {}{};".format, _HEADS, _BODIES, clauses)
+    checks = st.builds("{} {};".format, st.sampled_from(["check if", "check all", "reject if"]), queries)
+    few = st.lists(_FACTS | rules, max_size=3)
+    return st.builds(lambda some, check: " ".join([*some, *check]), few, st.lists(checks, max_size=1))
+
+
+def plain_policies() -> SearchStrategy[str]:
+    """Sources with a policy that allows, and perhaps one before it that denies."""
+    clauses = st.sampled_from(["", "", f" trusting authority, {FRIEND.public_key!r}", " trusting previous"])
+    allows = st.builds("allow if {}{};".format, st.sampled_from([*_ATOMS, "true"]), clauses)
+    denies = st.builds("deny if {}{};".format, st.sampled_from(_ATOMS), clauses)
+    return st.one_of(allows, allows, st.builds("{} {}".format, denies, allows))
+
+
+def _blocks(
+    source: SearchStrategy[str], signers: tuple[PrivateKey | None, ...], least: int, most: int
+) -> SearchStrategy[tuple[tuple[Program, PrivateKey | None], ...]]:
+    one = st.tuples(source.map(parse_block), st.sampled_from(signers))
+    return st.lists(one, min_size=least, max_size=most).map(tuple)
+
+
+PLAIN: SearchStrategy[Case] = st.builds(
+    Case,
+    st.tuples(
+        _blocks(plain(repr(FRIEND.public_key)), (None,), 1, 1),
+        _blocks(plain(repr(FRIEND.public_key)), (None, FRIEND), 0, 1),
+    ).map(lambda pair: (*pair[0], *pair[1])),
+    _blocks(plain(repr(MALLORY.public_key)), (None, MALLORY), 1, 2),
+    plain_policies().map(parse_program),
+    st.sampled_from([(), (("operation", 0),), (("operation", 1),)]),
+)
+CASES = PLAIN | PLAIN | PLAIN | WILD
 
 
 def case(blocks: list[str], appended: list[tuple[str, PrivateKey | None]], policy: str) -> Case:
