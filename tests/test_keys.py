@@ -79,6 +79,8 @@ def test_every_form_reads_back(pair: KeyPair) -> None:
     assert PublicKey.from_pem(public.to_pem()) == public
     assert PublicKey.from_wire(public.scope.algorithm, public.scope.key) == public
     assert KeyPair.from_private_key(private).public_key == public
+    assert KeyPair.from_private_key_der(private.to_der()).private_key == private
+    assert KeyPair.from_private_key_pem(private.to_pem()).private_key == private
     assert len({public, PublicKey(repr(public))}) == 1
     assert len({private, PrivateKey(private.text())}) == 1
 

@@ -155,6 +155,16 @@ class KeyPair:
         pair._private = private_key
         return pair
 
+    @classmethod
+    def from_private_key_der(cls, der: bytes) -> "KeyPair":
+        """Returns the pair of a private key in DER form; raises KeyFormatError."""
+        return cls.from_private_key(PrivateKey.from_der(der))
+
+    @classmethod
+    def from_private_key_pem(cls, pem: str) -> "KeyPair":
+        """Returns the pair of a private key in PEM form; raises KeyFormatError."""
+        return cls.from_private_key(PrivateKey.from_pem(pem))
+
     @property
     def private_key(self) -> PrivateKey:
         """The key that signs."""
