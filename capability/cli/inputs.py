@@ -134,7 +134,12 @@ def edit_datalog(what: str) -> str:
         raise usage(f"no Datalog for {what}", "pass it as an argument, as a file, or as - for stdin")
     import click
 
-    written = click.edit(f"// Datalog for {what}; save and leave to go on\n", extension=".datalog")
+    try:
+        written = click.edit(f"// Datalog for {what}; save and leave to go on\n", extension=".datalog")
+    except click.ClickException as error:
+        raise usage(
+            "the editor failed", "set EDITOR to one that runs, or pass the Datalog as an argument"
+        ) from error
     if written is None or not re.sub(r"//.*", "", written).strip():
         raise usage("nothing was written", "save some Datalog in the editor, or pass it as an argument")
     return written

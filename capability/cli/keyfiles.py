@@ -108,8 +108,12 @@ def public_key(value: str) -> "PublicKey":
 
 def write_key_pair(key: "PrivateKey", path: Path, *, overwrite: bool) -> Path:
     """Writes the private key (mode 0600) and beside it the public one; returns the latter's path."""
+    if not path.name:
+        raise usage(
+            f"{str(path)!r} is a folder", "name the file that is to hold the private key", "file.folder"
+        )
     public_path = path.with_name(f"{path.name}.pub")
-    if public_path.is_dir() or (public_path.exists() and not overwrite):
+    if os.path.isdir(public_path) or (os.path.exists(public_path) and not overwrite):
         raise usage(
             f"{str(public_path)!r} exists already", "choose another name, or pass --force", "file.exists"
         )

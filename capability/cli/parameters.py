@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from capability.datalog.program import Program, Rule
 
 _PARAMETER: Final = re.compile(r"(\w+)(?::(\w+))?=(.*)", re.DOTALL)
+_INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
+_BYTES: Final = re.compile(r"(?:hex:)?((?:[0-9a-fA-F]{2})*)")
 
 HINT: Final = "write name=text or name:type=value; types: string, integer, bool, date, bytes, null, key, term"
 
@@ -73,28 +75,39 @@ def check_used(parameters: Parameters, programs: Iterable["Program | Rule"]) -> 
 
 
 def _value(name: str, kind: str, value: str) -> Any:
+    """Returns what `value` means, spelt as Datalog spells it; raises Failure for what no term can be."""
+    from capability.datalog.values import to_term
+
     try:
-        match kind:
-            case "string" | "str":
-                return value
-            case "integer" | "int":
-                return int(value)
-            case "bool":
-                return {"true": True, "false": False}[value]
-            case "bytes":
-                return bytes.fromhex(value.removeprefix("hex:"))
-            case "null":
-                return None
-            case "date":
-                from capability.cli.moments import parse_time
-
-                return parse_time(value, f"--param {name}")
-            case "term":
-                from capability.datalog.parser import parse_term
-                from capability.datalog.values import from_term
-
-                return from_term(parse_term(value))
-            case _:
-                raise usage(f"--param {name}: there is no type {kind!r}", HINT)
-    except (ValueError, KeyError) as error:
+        result = _read(name, kind, value)
+        to_term(result)
+    except ValueError as error:
         raise usage(f"--param {name}: the value is no {kind}", HINT) from error
+    return result
+
+
+def _read(name: str, kind: str, value: str) -> Any:
+    match kind, value:
+        case "string" | "str", _:
+            return value
+        case "integer" | "int", _ if _INTEGER.fullmatch(value):
+            return int(value)
+        case "bool", "true" | "false":
+            return value == "true"
+        case "bytes", _ if found := _BYTES.fullmatch(value):
+            return bytes.fromhex(found[1])
+        case "null", "" | "null":
+            return None
+        case "date", _:
+            from capability.cli.moments import parse_time
+
+            return parse_time(value, f"--param {name}")
+        case "term", _:
+            from capability.datalog.parser import parse_term
+            from capability.datalog.values import from_term
+
+            return from_term(parse_term(value))
+        case "integer" | "int" | "bool" | "bytes" | "null", _:
+            raise ValueError(value)
+        case _:
+            raise usage(f"--param {name}: there is no type {kind!r}", HINT)

@@ -169,15 +169,30 @@ def test_parameters_of_every_type(issuer: Shell) -> None:
         ("x:bool=yes", 2),
         ("x:date=tomorrow", 2),
         ("x:bytes=0", 2),
+        ("x:bytes=00 ff", 2),
+        ("x:integer=9223372036854775808", 2),
+        ("x:integer=1_000", 2),
+        ("x:integer= 7", 2),
+        ("x:integer=\u0667", 2),
+        ("x:date=1969-12-31T23:59:59Z", 2),
+        ("x:date=9999-12-31T23:59:59-01:00", 2),
+        ("x:null=nothing", 2),
         ("x:colour=red", 2),
         ("x:term=$y", 4),
-        ("y=1", 2),
+        ("y=1", 4),
     ],
 )
 def test_parameters_that_do_not_fit(issuer: Shell, param: str, code: int) -> None:
     run = issuer.cap("mint", "a({x});", "--param", param)
-    assert run.exit in (code, 4)
+    assert run.exit == code
     assert run.stdout == b""
+
+
+@pytest.mark.parametrize(
+    "param", ["x:integer=-9223372036854775808", "x:bytes=", "x:bytes=hex:00FF", "x:null=null"]
+)
+def test_parameters_that_fit(issuer: Shell, param: str) -> None:
+    assert issuer.cap("mint", "a({x});", "--param", param).exit == 0
 
 
 def test_parameters_given_twice_or_for_nothing(issuer: Shell) -> None:
@@ -228,6 +243,8 @@ def test_an_editor_asks_where_there_is_a_terminal(issuer: Shell) -> None:
         assert run.exit == 0
         assert "edited(1);" in read_rights(issuer, run.text)
         issuer.write("editor", "#!/bin/sh\ntrue\n", mode=0o755)
+        assert issuer.process("mint", env=env, stdin=terminal, stderr=terminal).exit == 2
+        (issuer.folder / "editor").unlink()
         assert issuer.process("mint", env=env, stdin=terminal, stderr=terminal).exit == 2
     finally:
         os.close(terminal)

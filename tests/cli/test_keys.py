@@ -58,6 +58,15 @@ def test_keygen_where_there_is_no_folder(shell: Shell) -> None:
     assert not (shell.folder / "none").exists()
 
 
+@pytest.mark.parametrize("name", ["", ".", "/", "k" * 300])
+def test_keygen_where_no_file_can_be(shell: Shell, name: str) -> None:
+    before = sorted(shell.folder.iterdir())
+    run = shell.cap("keygen", "--force", name)
+    assert run.exit == 2
+    assert "hint: " in run.stderr
+    assert sorted(shell.folder.iterdir()) == before
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
 def test_a_private_key_that_others_read_is_refused(shell: Shell, mode: int) -> None:
     shell.write("open.key", ROOT.text(), mode=mode)
