@@ -1,10 +1,12 @@
 """Every way in that a token's bytes have, asked at once: what one refuses, all must refuse alike."""
 
 import base64
+from dataclasses import replace
 
 import pytest
 
-from capability import Biscuit, BiscuitValidationError, Decision, Guard, Outcome, PublicKey
+from capability import Biscuit, BiscuitValidationError, Decision, Guard, Limits, Outcome, PublicKey
+from capability.datalog.limits import GUARD_LIMITS
 from capability.revocation import RevocationSource
 from spec.generate.datalog import Key
 from spec.generate.protobuf import message
@@ -22,11 +24,18 @@ def text_of(token: bytes) -> str:
     return base64.urlsafe_b64encode(token).decode()
 
 
+UNHURRIED = replace(GUARD_LIMITS, max_time=None)
+"""A guard's limits without its deadline, so that a busy machine decides nothing."""
+
+
 def guard(
-    policy: str = "allow if true", root: Signer = ROOT, revocations: RevocationSource | None = None
+    policy: str = "allow if true",
+    root: Signer = ROOT,
+    revocations: RevocationSource | None = None,
+    limits: Limits = UNHURRIED,
 ) -> Guard:
     """A guard that lets everyone in, unless told otherwise: whatever it refuses, it refuses for itself."""
-    return Guard(public(root.public), policy, revocations)
+    return Guard(public(root.public), policy, revocations, limits=limits)
 
 
 def proof(signer: Signer) -> bytes:

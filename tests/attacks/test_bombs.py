@@ -1,7 +1,7 @@
 """Tokens that are made to burn time or memory: each ends in its limit, and soon.
 
-Times are measured generously, since tests share their machine; what they guard against takes minutes, or
-gigabytes.
+Times are those of the processor, and measured generously, since tests share their machine; what they guard
+against takes minutes, or gigabytes.
 """
 
 import json
@@ -49,7 +49,7 @@ from tests.attacks.doors import guard, public, text_of
 
 DEADLINE = GUARD_LIMITS.max_time or 0.0
 SLACK = 1.5
-"""Seconds for reading 64 KiB of token, for a busy machine, and for a first use of everything."""
+"""Seconds for reading 64 KiB of token on a slow machine, and for a first use of everything."""
 X, Y, Z = Var("x"), Var("y"), Var("z")
 
 
@@ -59,9 +59,9 @@ def token(*statements: Statement) -> bytes:
 
 def timed(data: bytes) -> Decision:
     """Returns the decision of a guard, having seen that it came soon after the deadline at the latest."""
-    started = time.perf_counter()
-    decision = guard().check(data)
-    assert time.perf_counter() - started < 2 * DEADLINE + SLACK
+    started = time.process_time()
+    decision = guard(limits=GUARD_LIMITS).check(data)
+    assert time.process_time() - started < 2 * DEADLINE + SLACK
     return decision
 
 
@@ -83,9 +83,9 @@ def test_cross_join_stops_within_twice_its_deadline() -> None:
         builder = AuthorizerBuilder("allow if true")
         builder.set_limits(Limits(max_steps=10**12, max_time=0.2))
         authorizer = builder.build(held)
-        started = time.perf_counter()
+        started = time.process_time()
         decision = authorizer.decide()
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.process_time() - started)
         assert decision.code == "limit.time"
     assert best < 0.4
     assert timed(data).code == "limit.steps"
@@ -165,12 +165,12 @@ def test_a_token_full_of_statements_takes_no_long(name: str) -> None:
     decision = timed(data)
     assert decision.outcome in {Outcome.ALLOWED, Outcome.DENIED, Outcome.LIMIT_REACHED}
     held = Biscuit.from_bytes(data, public(ROOT.public))
-    started = time.perf_counter()
+    started = time.process_time()
     remaining(each.program for each in held.blocks)
     assert held.block_source(0)
     assert repr(held)
     assert decision.to_json()
-    assert time.perf_counter() - started < SLACK
+    assert time.process_time() - started < SLACK
 
 
 def test_a_rule_that_never_stops() -> None:
@@ -213,9 +213,9 @@ def test_values_listed_on_both_sides() -> None:
     values = [f"{number:03x}" for number in range(3000)]
     listed = check(p("operation", X), (Set(values), X, CONTAINS))
     held = Biscuit.from_bytes(token(listed, listed, listed), public(ROOT.public))
-    started = time.perf_counter()
+    started = time.process_time()
     left = remaining(each.program for each in held.blocks)
-    assert time.perf_counter() - started < SLACK
+    assert time.process_time() - started < SLACK
     assert left.operations is not None
     assert len(left.operations) == 3000
 
@@ -287,10 +287,10 @@ SOURCES = {
 @pytest.mark.parametrize("name", SOURCES)
 def test_sources_that_nest_or_err_without_end(name: str) -> None:
     """Nesting bombs and floods of mistakes in source text: a ParseError, soon, never a RecursionError."""
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ParseError) as refused:
         parse_block(SOURCES[name])
-    assert time.perf_counter() - started < 4
+    assert time.process_time() - started < 4
     assert len(str(refused.value)) < 20_000
     assert len(refused.value.errors) < 10_000
     assert refused.value.errors[0].line == 1

@@ -9,7 +9,7 @@ import pytest
 from capability import Biscuit, BlockBuilder, Guard, Outcome, UnverifiedBiscuit
 from spec.generate.datalog import LE, LT, Date, Statement, Tokens, Var, check, p, rule
 from spec.generate.signing import ROOT, chain
-from tests.attacks.doors import guard, public, text_of
+from tests.attacks.doors import UNHURRIED, guard, public, text_of
 from tests.cli.conftest import Shell
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -18,7 +18,7 @@ T, X = Var("t"), Var("x")
 
 
 def at_now(policy: str = "allow if true") -> Guard:
-    return Guard(public(ROOT.public), policy, clock=lambda: NOW)
+    return Guard(public(ROOT.public), policy, clock=lambda: NOW, limits=UNHURRIED)
 
 
 def two_blocks(authority: list[Statement], later: list[Statement]) -> bytes:
