@@ -7,7 +7,17 @@ import biscuit_auth
 
 import capability
 from benchmarks.measure import ROUNDS, Pairs, Row, paired, seconds_a_call
-from benchmarks.workload import BLOCKS, GUARD_LIMITS, POLICY, REQUEST, Issuer, Peer, Requests, must_allow
+from benchmarks.workload import (
+    BLOCKS,
+    GUARD_LIMITS,
+    POLICY,
+    REQUEST,
+    Issuer,
+    Peer,
+    Requests,
+    generous_limits,
+    must_allow,
+)
 
 WARM_TOKENS: Final = 16
 COLD_CALLS: Final = 8
@@ -106,10 +116,12 @@ def _parsed(issuer: Issuer, requests: Requests, blocks: int) -> Iterator[Row]:
         return peer.check(texts[n % WARM_TOKENS], values[n % size])
 
     base: Any = biscuit_auth.AuthorizerBuilder(POLICY)
+    generous = generous_limits()
 
     def theirs_merged(n: int) -> object:
-        builder = biscuit_auth.AuthorizerBuilder(REQUEST, values[n % size])
+        builder: Any = biscuit_auth.AuthorizerBuilder(REQUEST, values[n % size])
         builder.merge(base)
+        builder.set_limits(generous)
         return builder.build(peer_parsed[n % WARM_TOKENS]).authorize()
 
     yield paired(ours_limited, theirs).row("drop-in", "3 blocks, limits set by the caller")

@@ -1,5 +1,6 @@
 """The command line: whole processes, beside one that starts Python and does nothing."""
 
+import os
 import re
 import statistics
 import subprocess
@@ -20,6 +21,8 @@ _NOTHING: Final = [sys.executable, "-c", "pass"]
 _CLICK: Final = [sys.executable, "-c", "import click"]
 _IMPORT_LINE: Final = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|(\s+)([\w.]+)")
 _SHOWN: Final = 6
+_ENVIRONMENT: Final = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""An installed package has bytecode; one that may not write it would be compiled anew in each process."""
 
 
 def rows() -> Iterator[Row]:
@@ -72,7 +75,7 @@ def _imports(what: str, arguments: list[str]) -> Iterator[Row]:
     """
     command = [sys.executable, "-X", "importtime", "-c", "from capability.cli import main; main()"]
     done = subprocess.run(
-        [*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=_ENVIRONMENT
     )
     packages: dict[str, float] = defaultdict(float)
     for microseconds, _, module in _IMPORT_LINE.findall(done.stderr):
@@ -88,5 +91,5 @@ def _is_standard(module: str) -> bool:
 
 def _wall(command: list[str]) -> float:
     started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=_ENVIRONMENT)
     return time.perf_counter() - started
