@@ -49,6 +49,8 @@ from capability.datalog.terms import BYTES, STRING, VARIABLE
 CheckName: TypeAlias = tuple[int | None, int]
 """The block (None: the authorizer) and the index of a check."""
 
+_MAX_RULES: Final = 64
+_MAX_RULE_ATOMS: Final = 512
 _MAX_ATOMS: Final = 12
 _MAX_OPS: Final = 48
 _MAX_QUERIES: Final = 256
@@ -159,15 +161,9 @@ class _Preparation:
         code: Code | None = generate(shape)
         if code is None:
             raise Unsupported("no code")
+        self._bound()  # before the joins of the table are made, and again when what they took is known
         table = tuple(self._fill(slot) for slot in code.table)
         bound = self._bound()
-        limits = self._limits
-        if (
-            bound.steps > limits.max_steps
-            or bound.facts > limits.max_facts
-            or bound.rounds > limits.max_iterations
-        ):
-            raise Unsupported("a request could reach a limit")
         return Residual(
             code.run, table, tuple(names), tuple(range(len(policies))), tuple(failed_always), bound
         )
@@ -181,6 +177,8 @@ class _Preparation:
     def _split_rules(self) -> list[tuple[_Unit, Rule]]:
         """Finds the rules that depend on the request, each after all that derive what it reads."""
         waiting = [(unit, rule) for unit in self._units for rule in unit.program.rules]
+        if len(waiting) > _MAX_RULES or sum(len(rule.body) for _, rule in waiting) > _MAX_RULE_ATOMS:
+            raise Unsupported("too many rules")
         found: list[tuple[_Unit, Rule]] = []
         growing = True
         while growing:
@@ -257,7 +255,7 @@ class _Preparation:
         return any(results) != (check.kind is CheckKind.REJECT)
 
     def _bound(self) -> Bound:
-        """Returns what the engine needs at most, after everything static was evaluated."""
+        """Returns what the engine needs at most; raises Unsupported when that is not within the limits."""
         extents: dict[Signature, Extent] = {}
         for key, rows in self._sizes.items():
             extents[key] = Extent(rows, self._largest[key], self._world.weight(key))
@@ -271,7 +269,15 @@ class _Preparation:
         for (owner, _, _), (query, _) in self._queries.items():
             if owner != "rule" and self._is_changing(query.body):
                 bound.query(query)
-        return bound.finish()
+        bound.finish()
+        limits = self._limits
+        if (
+            bound.steps > limits.max_steps
+            or bound.facts > limits.max_facts
+            or bound.rounds > limits.max_iterations
+        ):
+            raise Unsupported("a request could reach a limit")
+        return bound
 
     def _fill(self, slot: TableSlot) -> Any:
         match slot:

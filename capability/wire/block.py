@@ -81,13 +81,14 @@ def decode_block(payload: bytes, symbols: SymbolTable, keys: KeyTable, *, extern
     a third party) neither sees nor changes them.
     """
     message = parse(schema_pb2.BlockOutline, payload)
+    spend = symbols.spend
     if external:
         symbols, keys = SymbolTable(), KeyTable()
     new_symbols = tuple(map(text, message.symbols))
     new_keys = read_keys(message.public_keys) if message.public_keys else ()
     symbols.extend(new_symbols)
     keys.extend(new_keys)
-    reader = StatementReader(symbols, keys)
+    reader = StatementReader(symbols, keys, spend)
     scopes = Decoder(symbols.symbol, keys.key).scopes(message.scope) if message.scope else ()
     program = Program(
         scopes, reader.facts(message.facts), reader.rules(message.rules), reader.checks(message.checks)

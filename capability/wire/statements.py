@@ -143,7 +143,7 @@ class _Reading(Generic[_Statement]):
     """How the statements of one kind are read, and those that were.
 
     `numbers` tells by its bytes what a statement refers to, and `statements` by its bytes and all of that
-    what it means and the version that it needs.
+    what it means, the version that it needs, and how many characters it refers to.
     """
 
     def __init__(self, message: type[_Message], decode: Callable[[Decoder, _Message], _Statement]) -> None:
@@ -151,7 +151,7 @@ class _Reading(Generic[_Statement]):
             decoder, parse(message, form)
         )
         self.numbers = _Memory[bytes, _Numbers]()
-        self.statements: _Memory[_Meaning, tuple[_Statement, int]] = _Memory()
+        self.statements: _Memory[_Meaning, tuple[_Statement, int, int]] = _Memory()
 
 
 _FACTS: Final = _Reading(schema_pb2.Fact, Decoder.fact)
@@ -162,11 +162,13 @@ _CHECKS: Final = _Reading(schema_pb2.Check, Decoder.check)
 class StatementReader:
     """Reads the statements of one block. Raises FormatError, as Decoder does."""
 
-    __slots__ = ("_keys", "_symbols", "version")
+    __slots__ = ("_keys", "_spend", "_symbols", "version")
 
-    def __init__(self, symbols: SymbolTable, keys: KeyTable) -> None:
+    def __init__(self, symbols: SymbolTable, keys: KeyTable, spend: Callable[[int], None]) -> None:
+        """`spend` is told how many characters each statement refers to, and raises when they are too many."""
         self._symbols = symbols
         self._keys = keys
+        self._spend = spend
         self.version = MIN_VERSION
         """The lowest version for what was read so far."""
 
@@ -190,15 +192,16 @@ class StatementReader:
             strings = self._symbols.all_of(numbers[0])
             keys = tuple(map(self._keys.key, numbers[1])) if numbers[1] else ()
             found = reading.statements.get((form, strings, keys)) or self._read_anew(reading, form)
-        statement, version = found
+        statement, version, referred = found
+        self._spend(referred)
         if version > self.version:
             self.version = version
         return statement
 
-    def _read_anew(self, reading: _Reading[_Statement], form: bytes) -> tuple[_Statement, int]:
-        symbols, keys = _Met(self._symbols.symbol), _Met(self._keys.key)
+    def _read_anew(self, reading: _Reading[_Statement], form: bytes) -> tuple[_Statement, int, int]:
+        symbols, keys = _MetStrings(self._symbols.symbol), _Met(self._keys.key)
         statement = reading.decode(Decoder(symbols, keys), form)
-        found = (statement, needed_to_read(statement))
+        found = (statement, needed_to_read(statement), symbols.referred)
         strings = tuple(symbols.met.values())
         if _is_small(form, strings):
             reading.numbers.remember(form, (tuple(symbols.met), tuple(keys.met)))
@@ -219,6 +222,21 @@ class _Met(Generic[_Key, _Item]):
         item = self.met.get(key)
         if item is None:
             item = self.met[key] = self._look_up(key)
+        return item
+
+
+class _MetStrings(_Met[int, str]):
+    """The same for strings; counts the characters of every reference, as one string may be met often."""
+
+    __slots__ = ("referred",)
+
+    def __init__(self, look_up: Callable[[int], str]) -> None:
+        super().__init__(look_up)
+        self.referred = 0
+
+    def __call__(self, key: int) -> str:
+        item = super().__call__(key)
+        self.referred += len(item)
         return item
 
 

@@ -29,6 +29,8 @@ DEFAULT_SYMBOLS: Final = (
 )
 OFFSET: Final = 1024
 """The number of a token's first own symbol; those between the defaults and it are invalid."""
+MAX_REFERRED: Final = 1024 * 1024
+"""How many characters the statements of a token may refer to, each string counted each time."""
 QUERY: Final = DEFAULT_SYMBOLS.index("query")
 """The symbol that names the head of checks and policies on the wire."""
 
@@ -38,9 +40,10 @@ _DEFAULT_INDEX: Final = {symbol: index for index, symbol in enumerate(DEFAULT_SY
 class SymbolTable:
     """Strings by number. Begins with the default symbols; its own are numbered from OFFSET."""
 
-    __slots__ = ("_index", "_own")
+    __slots__ = ("_index", "_own", "_referred")
 
     def __init__(self, own: Iterable[str] = ()) -> None:
+        self._referred = 0
         self._own: list[str] = list(own)
         self._index = {symbol: OFFSET + at for at, symbol in reversed(list(enumerate(self._own)))}
 
@@ -57,7 +60,19 @@ class SymbolTable:
         table = SymbolTable()
         table._own = self._own.copy()
         table._index = self._index.copy()
+        table._referred = self._referred
         return table
+
+    def spend(self, characters: int) -> None:
+        """Counts what the statements of the token refer to; raises FormatError past MAX_REFERRED.
+
+        One long string may be referred to from thousands of places, and each of them prints it.
+        """
+        self._referred += characters
+        if self._referred > MAX_REFERRED:
+            raise FormatError(
+                f"the token's statements refer to more than {MAX_REFERRED} characters", code="format.size"
+            )
 
     def since(self, length: int) -> tuple[str, ...]:
         """Returns the symbols added after the table had `length` of its own."""
