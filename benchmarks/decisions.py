@@ -6,7 +6,7 @@ from typing import Any, Final
 import biscuit_auth
 
 import capability
-from benchmarks.measure import ROUNDS, Pairs, Row, paired, seconds_a_call
+from benchmarks.measure import ROUNDS, Pairs, Row, paired
 from benchmarks.workload import (
     BLOCKS,
     GUARD_LIMITS,
@@ -36,7 +36,6 @@ def rows() -> Iterator[Row]:
         yield _derived(issuer, requests, blocks)
     for blocks in BLOCKS:
         yield _cold(issuer, requests, blocks)
-    yield from _floor(issuer)
 
 
 def warm_guard(issuer: Issuer, texts: list[str], policy: str = POLICY) -> capability.Guard:
@@ -157,23 +156,6 @@ def _once(guard: capability.Guard, peer: Peer, texts: list[str], requests: Reque
     pairs = paired(ours, theirs, calls=(COLD_CALLS, COLD_CALLS))
     must_allow([guard.check(texts[-1], application="orders", operation="read", resource="/orders/0")])
     return pairs
-
-
-def _floor(issuer: Issuer) -> Iterator[Row]:
-    """Yields what libsodium alone takes: nobody who uses it can be faster on a block never seen."""
-    message = bytes(300)
-    signature = issuer.our_private.sign(message)
-    key, secret = issuer.our_public, issuer.our_private.to_bytes()
-
-    def derive(_: int) -> object:
-        return capability.PrivateKey.from_bytes(secret, capability.Algorithm.Ed25519).public_key
-
-    for what, seconds in (
-        ("one verification by libsodium", seconds_a_call(lambda _: key.verify(message, signature))),
-        ("one signature by libsodium", seconds_a_call(lambda _: issuer.our_private.sign(message))),
-        ("one key derivation by libsodium", seconds_a_call(derive)),
-    ):
-        yield Row("floor", what, seconds, None, None)
 
 
 def _blocks(count: int) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from typing import Any
 
-from benchmarks import closure, decisions, making, others, report, resources, startup
+from benchmarks import closure, decisions, making, others, report, resources, stages, startup
 from benchmarks.curves import curves
 from benchmarks.measure import Row
 from benchmarks.plots import draw
@@ -19,6 +19,7 @@ from benchmarks.plots import draw
 PARTS: dict[str, Callable[[], Iterable[Row]]] = {
     "decisions": decisions.rows,
     "making": making.rows,
+    "stages": stages.rows,
     "closure": closure.rows,
     "others": others.rows,
     "startup": startup.rows,
