@@ -1,6 +1,6 @@
 """Single statements and the builder of blocks, beside biscuit-python."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import biscuit_auth
@@ -98,6 +98,15 @@ def test_values_without_a_term_are_type_errors_as_in_biscuit_python(
 def test_values_of_one_set_have_one_type() -> None:
     with pytest.raises(ValueError, match="one type"):
         Fact("f({a})", {"a": {1, "a"}})
+
+
+def test_values_that_only_we_take() -> None:
+    east = datetime(2020, 1, 1, 1, tzinfo=timezone(timedelta(hours=1)))
+    taken = [(None, "null"), (east, "2020-01-01T00:00:00Z"), ([None], "[null]")]
+    for value, printed in taken:
+        assert repr(Fact("f({a});", {"a": value})) == f"f({printed})"
+        with pytest.raises((TypeError, ValueError)):
+            biscuit_auth.Fact("f({a})", {"a": value})
 
 
 def test_a_list_is_an_array_even_of_small_numbers() -> None:

@@ -277,3 +277,13 @@ def test_wrong_types(program: Callable[[Any], Any]) -> None:
 def test_wrong_source(api: Any, source: str) -> None:
     with pytest.raises(api.DataLogError):
         api.AuthorizerBuilder(source)
+
+
+def test_an_extern_function_can_be_called() -> None:
+    builder = capability.AuthorizerBuilder("")
+    not_a_function: Any = 3
+    with pytest.raises(TypeError, match="'f' is not callable"):
+        builder.register_extern_func("f", not_a_function)
+    for register in (builder.register_extern_funcs, builder.set_extern_funcs):
+        with pytest.raises(TypeError, match="'f' is not callable"):
+            register({"f": not_a_function})
