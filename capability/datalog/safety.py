@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from capability.datalog.errors import UnsafeRule
-from capability.datalog.program import Closure, Expression, Op, Predicate, Query, Rule, Value
+from capability.datalog.program import Closure, Expression, Op, Predicate, Value
 from capability.datalog.terms import VARIABLE
 
 
@@ -37,15 +36,3 @@ def unbound_variables(
     for expression in expressions:
         used.update(dict.fromkeys(free_variables(expression)))
     return tuple(name for name in used if name not in bound)
-
-
-def check_safety(item: Rule | Query) -> None:
-    """Raises UnsafeRule when a variable of the head or of an expression is bound by no predicate of the body.
-
-    Such a rule could derive facts that hold variables, and such an expression has nothing to work on.
-    """
-    head = item.head if isinstance(item, Rule) else None
-    unbound = unbound_variables(head, item.body, item.expressions)
-    if unbound:
-        names = ", ".join(f"${name}" for name in unbound)
-        raise UnsafeRule(f"no predicate of the body binds {names}")
