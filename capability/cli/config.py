@@ -142,7 +142,14 @@ def _key(base: Path, value: str | None) -> str | None:
 
 
 def _path(base: Path, value: str | None) -> str | None:
-    return None if value is None else str(base / Path(value).expanduser())
+    if value is None:
+        return None
+    try:
+        return str(base / Path(value).expanduser())
+    except RuntimeError as error:
+        raise usage(
+            f"there is no home folder for {value!r}", "write the path in full", "config.value"
+        ) from error
 
 
 def _store(base: Path, value: str | None) -> str | None:

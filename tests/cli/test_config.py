@@ -118,6 +118,7 @@ def test_a_file_that_is_named_must_be_there(issuer: Shell) -> None:
         ("key_id = -1", "must be a number"),
         (f'private_key = "{ROOT.text()}"', "holds a private key"),
         ("[store]\nurl = 1", "must be a string"),
+        ('policy = "~nobody-of-that-name/policy"', "no home folder"),
     ],
 )
 def test_what_nobody_understands_is_an_error(issuer: Shell, content: str | bytes, words: str) -> None:
