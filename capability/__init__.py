@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         LimitExceeded,
         ParameterError,
         ParseError,
+        PolicyError,
         UnsafeRule,
     )
     from capability.datalog.limits import Limits
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from capability.inspection import Remaining, remaining
     from capability.keys import Algorithm, KeyPair, PrivateKey, PublicKey, Signer
     from capability.keyset import KeyEntry, KeySet, KeyState
+    from capability.policy_review import PolicyWarning
     from capability.revocation import RevocationSource, RevocationStatus
     from capability.store import create_store, open_store
     from capability.third_party import ThirdPartyBlock, ThirdPartyRequest
@@ -101,6 +103,8 @@ __all__ = [
     "ParameterError",
     "ParseError",
     "Policy",
+    "PolicyError",
+    "PolicyWarning",
     "PrivateKey",
     "Program",
     "PublicKey",
@@ -149,6 +153,7 @@ _HOMES: Final = {
         "LimitExceeded",
         "ParameterError",
         "ParseError",
+        "PolicyError",
         "UnsafeRule",
     ),
     "capability.datalog.limits": ("Limits",),
@@ -202,6 +207,7 @@ _HOMES: Final = {
         "KeySet",
         "KeyState",
     ),
+    "capability.policy_review": ("PolicyWarning",),
     "capability.revocation": (
         "RevocationSource",
         "RevocationStatus",

@@ -6,6 +6,7 @@ signatures; revocation; evaluation. Whatever cannot be told is not allowed.
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from threading import Lock
 from typing import Any, Final, TypeAlias
 
 from capability.attenuation import DEFAULT_VOCABULARY
-from capability.authorization import Evaluation, Plan, decide, refuse_unbound_heads
+from capability.authorization import Evaluation, Plan, allows, decide
 from capability.authorizer import loaded_blocks
 from capability.builders import Fact, Parameters, ScopeParameters, bind_program
 from capability.cache import CacheStats
@@ -27,10 +28,12 @@ from capability.externs import ExternCallable, adapt, require_callable
 from capability.inspection import expiry, subject
 from capability.keys import PublicKey
 from capability.keyset import KeySet
+from capability.policy_review import PolicyWarning, review_policy
 from capability.remembered import (
     DEFAULT_CACHE,
     KNOWN_SIZE,
     REQUEST_NAMES,
+    SINGLE_TYPES,
     CacheLimits,
     Known,
     Setup,
@@ -39,6 +42,7 @@ from capability.remembered import (
 )
 from capability.request import RequestValue, requests_of
 from capability.revocation import RevisedSource, RevocationSource, RevocationStatus
+from capability.tokens import Biscuit
 from capability.wire import envelope as wire
 from capability.wire.envelope import Envelope
 from capability.wire.text import PREFIX, from_text
@@ -72,6 +76,10 @@ class GuardStats:
     decoded: CacheStats
 
 
+_JUDGED: Final = frozenset({Outcome.ALLOWED, Outcome.DENIED, Outcome.EXPIRED})
+"""What can be prepared for: what ran into an error or a limit would do so again."""
+
+
 class Guard:
     """Decides requests: built once, asked often, from any thread.
 
@@ -102,6 +110,7 @@ class Guard:
         "_revocations",
         "_setup",
         "_times",
+        "_token_facts",
     )
 
     def __init__(
@@ -116,8 +125,14 @@ class Guard:
         parameters: Parameters = None,
         scope_parameters: ScopeParameters = None,
         extern_funcs: Mapping[str, ExternCallable] | None = None,
+        token_facts: Iterable[str] | None = None,
     ) -> None:
-        """Raises DatalogError for a policy that cannot be used, and TypeError for wrong types."""
+        """Raises DatalogError for a policy that cannot be used, and TypeError for wrong types.
+
+        What is in a policy to no effect is a PolicyWarning. `token_facts` names all facts that tokens and
+        requests state, beside operation, application, resource, tenant and time: when given, a predicate
+        that nothing supplies is found too.
+        """
         if revocations is not None and not isinstance(revocations, RevocationSource):
             raise TypeError(
                 f"argument 'revocations' must have a method status, and {type(revocations).__name__} has none"
@@ -135,7 +150,8 @@ class Guard:
         self._times = [0, 0, 0]
         self._allowed = self._fast = 0
         self._replacing = Lock()
-        program = _program(policy, parameters, scope_parameters)
+        self._token_facts = _names(token_facts)
+        program = _program(policy, parameters, scope_parameters, self._token_facts)
         self._setup = Setup(_keys(keys), program, cache, limits)
 
     def replace(
@@ -153,7 +169,11 @@ class Guard:
         """
         with self._replacing:
             setup = self._setup
-            program = setup.program if policy is None else _program(policy, parameters, scope_parameters)
+            program = (
+                setup.program
+                if policy is None
+                else _program(policy, parameters, scope_parameters, self._token_facts)
+            )
             kept = setup.keys if keys is None else _keys(keys)
             chains = setup.chains if kept == setup.keys else None
             self._setup = Setup(kept, program, setup.cache, self._limits, chains)
@@ -207,9 +227,10 @@ class Guard:
         moment = self._clock()
         now = int(moment) if type(moment) is float and 0 <= moment <= DATE_MAX else _seconds(moment)
         known: Known | None = None
-        types: Types | None = None
+        asked: tuple[RequestValue, ...] | None = None
         if not (request or facts) and isinstance(token, str | bytes):
             known = setup.known.get(token)
+            asked = (operation, application, resource, tenant)
             # never __class__, of which a value may say what it likes
             types = (type(operation), type(application), type(resource), type(tenant))
             if known is not None:
@@ -227,7 +248,6 @@ class Guard:
                                 self._allowed += 1
                             else:
                                 self._counts[outcome] += 1
-                            asked = (operation, application, resource, tenant)
                             return Decision.deferred(outcome, self._explain, setup, token, asked, now, status)
         elif not isinstance(token, str | bytes):
             raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
@@ -238,7 +258,9 @@ class Guard:
             "tenant": tenant,
             **request,
         }
-        decision = self._decide(setup, token, requests_of(named, facts), now, types=types, known=known)
+        if asked is not None and not SINGLE_TYPES.issuperset(types):
+            asked = None
+        decision = self._decide(setup, token, requests_of(named, facts), now, asked=asked, known=known)
         self._counts[decision.outcome] += 1
         return decision
 
@@ -312,14 +334,15 @@ class Guard:
         now: int,
         *,
         limits: Limits | None = None,
-        types: Types | None = None,
+        asked: tuple[RequestValue, ...] | None = None,
         known: Known | None = None,
         status: RevocationStatus | None = None,
     ) -> Decision:
         """Decides by the engine, without asking the source if `status` says what it answered.
 
-        A request of one form, told by `types`, is made ready for the next time; `known` is what is
-        remembered of the token.
+        `asked` are the values of a single request that states nothing else: its form is made ready for the
+        next time, and when it is allowed, the rest of the decision waits until it is read. `known` is what
+        is remembered of the token.
         """
         moment = datetime.fromtimestamp(now, UTC)
         about: dict[str, Any] = {"limits": self._limits, "decided_at": moment}
@@ -337,12 +360,6 @@ class Guard:
         finally:
             verified = time.perf_counter_ns()
             self._times[0] += verified - started
-        about |= {
-            "subject": subject(biscuit.blocks[0].program),
-            "expires_at": expiry(block.program for block in biscuit.blocks),
-            "key_id": biscuit.root_key_id(),
-            "revocation_ids": tuple(identifier.hex() for identifier in revocation_ids),
-        }
         if status is None:
             try:
                 status = UNASKED if self._revocations is None else self._revocations.status(revocation_ids)
@@ -352,33 +369,53 @@ class Guard:
                     code=error.code,
                     reason=f"the store of revocations cannot answer: {error}",
                     **about,
+                    **_about(biscuit, revocation_ids),
                 )
             finally:
                 self._times[1] += time.perf_counter_ns() - verified
         if status is not UNASKED:
             about |= {"revocation_revision": status.revision, "revocation_age": status.age}
             if status.revoked_id is not None:
-                return _revoked(status.revoked_id, revocation_ids, about)
+                return _revoked(status.revoked_id, revocation_ids, about | _about(biscuit, revocation_ids))
         looked = time.perf_counter_ns()
         evaluation = Evaluation(plan, limits or self._limits, self._externs)
         evaluation.try_run()
-        decision = replace(_decide_all(evaluation, requests, now), **about)
+        if asked is not None and not self._externs and allows(evaluation.fork(), _stated(requests[0], now)):
+            decision = Decision.deferred(Outcome.ALLOWED, self._explain, setup, token, asked, now, status)
+        else:
+            decision = _decide_all(evaluation, requests, now)
+            decision = replace(decision, **about, **_about(biscuit, revocation_ids))
         self._times[2] += time.perf_counter_ns() - looked
-        if types is not None and len(requests) == 1:
+        if asked is not None:
+            types: Types = tuple([type(value) for value in asked])
             if known is None:
                 known = Known(revocation_ids, valid_until)
                 setup.known.put(token, known, KNOWN_SIZE + len(token))
-            elif known.wants(types):
+            elif known.wants(types) and decision.outcome in _JUDGED:
                 known.forms[types] = prepare(setup.residuals, plan, types)
         return decision
 
 
+def _about(biscuit: Biscuit, revocation_ids: Sequence[bytes]) -> dict[str, Any]:
+    """Returns what a decision says of the token."""
+    return {
+        "subject": subject(biscuit.blocks[0].program),
+        "expires_at": expiry(block.program for block in biscuit.blocks),
+        "key_id": biscuit.root_key_id(),
+        "revocation_ids": tuple(identifier.hex() for identifier in revocation_ids),
+    }
+
+
+def _stated(request: tuple[Predicate, ...], now: int) -> tuple[Predicate, ...]:
+    """Returns all that is stated for a request: its facts, and the time."""
+    return (*request, Predicate(_TIME, ((DATE, now),)))
+
+
 def _decide_all(evaluation: Evaluation, requests: list[tuple[Predicate, ...]], now: int) -> Decision:
     """Returns the first decision that is no allow, or one that speaks for all."""
-    ambient = Predicate(_TIME, ((DATE, now),))
     decisions = []
     for request in requests:
-        decision = decide(evaluation.fork(), (*request, ambient))
+        decision = decide(evaluation.fork(), _stated(request, now))
         if not decision.allowed:
             return decision
         decisions.append(decision)
@@ -432,7 +469,24 @@ def _keys(keys: KeySet | PublicKey) -> KeySet | PublicKey:
     return keys
 
 
-def _program(policy: str | Program, parameters: Parameters, scope_parameters: ScopeParameters) -> Program:
+def _names(token_facts: Iterable[str] | None) -> frozenset[str] | None:
+    if token_facts is None:
+        return None
+    if isinstance(token_facts, str):
+        raise TypeError("argument 'token_facts' must be a list of names, not one str")
+    names = frozenset(token_facts)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("argument 'token_facts' must hold the names of facts")
+    return names
+
+
+def _program(
+    policy: str | Program,
+    parameters: Parameters,
+    scope_parameters: ScopeParameters,
+    token_facts: frozenset[str] | None,
+) -> Program:
+    """Returns the policy, bound and reviewed; warns for whoever called the caller."""
     if isinstance(policy, str):
         from capability.datalog.parser import parse_program
 
@@ -443,5 +497,6 @@ def _program(policy: str | Program, parameters: Parameters, scope_parameters: Sc
     heads = [*program.facts, *(rule.head for rule in program.rules)]
     if any(predicate.name == _TIME for predicate in heads):
         raise ValueError("the time comes from the guard's clock; a policy cannot state it")
-    refuse_unbound_heads(program.rules)
+    for finding in review_policy(program, token_facts):
+        warnings.warn(PolicyWarning(str(finding)), stacklevel=3)
     return program

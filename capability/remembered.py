@@ -33,6 +33,8 @@ Types: TypeAlias = tuple[type, ...]
 """The Python types of a request's operation, application, resource and tenant; NoneType for what it lacks."""
 
 _KINDS: Final = {str: STRING, int: INTEGER, bool: BOOL, bytes: BYTES}
+SINGLE_TYPES: Final = frozenset({*_KINDS, type(None)})
+"""Types of values that are one value, stay as they are, and may be prepared for; NoneType says nothing."""
 REQUEST_NAMES: Final = (
     DEFAULT_VOCABULARY.operation,
     DEFAULT_VOCABULARY.application,

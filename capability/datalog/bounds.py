@@ -73,11 +73,10 @@ class Bound:
         """Counts one query of a check or policy."""
         self.steps += self._work(query, None)[0]
 
-    def finish(self) -> "Bound":
-        """Counts what depends on the number of rules, after all of them, and returns the bound."""
+    def finish(self) -> None:
+        """Counts what depends on the number of rules, after all of them."""
         self.rounds += 2 * len(self._rules) + 4
         self.steps += self.rounds * sum(self._rules) + self._changed * self._indexes
-        return self
 
     def _extent(self, key: Signature) -> Extent:
         return self.extents.setdefault(key, Extent())

@@ -4,6 +4,7 @@
     ├── ParseError        language.parse      the source is not Datalog; holds every SourceError found
     ├── ParameterError    language.parameter  a parameter is missing, unused, or of a type without a term
     ├── UnsafeRule        language.unsafe     a head or expression variable that no predicate binds
+    ├── PolicyError       language.policy     a policy by which no request could ever be allowed
     ├── EvaluationError   execution.*         an expression failed, so nothing can be decided
     └── LimitExceeded     limit.*             too many facts, rounds or steps, or too late
 
@@ -82,6 +83,12 @@ class UnsafeRule(DatalogError):
     """A variable of a rule's head or of an expression is bound by no predicate of the body."""
 
     code = "language.unsafe"
+
+
+class PolicyError(DatalogError):
+    """A policy by which no request could ever be allowed."""
+
+    code = "language.policy"
 
 
 class EvaluationReason(StrEnum):
