@@ -74,7 +74,7 @@ def restriction(
 
     All are `check all`: with `check if` one fitting fact among several would do, and without any fact the
     check must fail. Raises ValueError for an empty list (nothing could ever be allowed), an empty name, a
-    naive datetime, or a time that leaves no lifetime, and TypeError for a lone string.
+    naive datetime, or a duration that leaves no lifetime, and TypeError for a lone string.
     """
     checks: list[Check] = []
     for name, predicate, variable, values in (

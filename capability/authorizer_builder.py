@@ -1,9 +1,9 @@
 """Collects what a service states about a request, and builds the authorizer that decides it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Self, TypeVar
+from typing import Self
 
 from capability.authorizer import Authorizer, loaded_blocks, nanoseconds
 from capability.builders import (
@@ -15,12 +15,14 @@ from capability.builders import (
     Rule,
     ScopeParameters,
     bind_program,
+    complete,
+    expect,
+    with_clauses,
 )
-from capability.datalog import program as syntax
 from capability.datalog.limits import Limits
-from capability.datalog.parameters import bind, to_term
+from capability.datalog.parameters import to_term
 from capability.datalog.printer import print_program
-from capability.datalog.program import Predicate, Program, Scope, ScopeKind
+from capability.datalog.program import Predicate, Program, ScopeKind
 from capability.datalog.terms import Term
 from capability.errors import FormatError
 from capability.externs import ExternCallable, adapt, require_callable
@@ -28,10 +30,6 @@ from capability.templates import LIMITS, Template, template_of
 from capability.tokens import Biscuit
 from capability.wire.snapshot import LoadedBlock, Snapshot, decode_snapshot, encode_snapshot
 from capability.wire.text import from_text, to_text
-
-_Item = TypeVar("_Item", Predicate, syntax.Rule, syntax.Check, syntax.Policy)
-_Clause = TypeVar("_Clause", syntax.Query, syntax.Rule)
-_Expected = TypeVar("_Expected")
 
 
 @dataclass(slots=True)
@@ -121,7 +119,7 @@ class AuthorizerBuilder:
         if program.scopes and not (own.scopes or own.rules or own.checks or own.policies):
             own = replace(own, scopes=program.scopes)
         elif program.scopes and program.scopes != own.scopes:
-            program = _with_clauses(program, program.scopes)
+            program = with_clauses(program, program.scopes)
         self._program = Program(
             own.scopes,
             own.facts + program.facts,
@@ -132,34 +130,34 @@ class AuthorizerBuilder:
 
     def add_fact(self, fact: Fact) -> None:
         """Adds `fact`; raises ParameterError when a parameter in it has no value."""
-        self.add_program(Program(facts=(_complete(_expect(Fact, fact, "fact").item),)))
+        self.add_program(Program(facts=(complete(expect(Fact, fact, "fact").item),)))
 
     def add_rule(self, rule: Rule) -> None:
         """Adds `rule`; raises ParameterError when a parameter in it has no value."""
-        self.add_program(Program(rules=(_complete(_expect(Rule, rule, "rule").item),)))
+        self.add_program(Program(rules=(complete(expect(Rule, rule, "rule").item),)))
 
     def add_check(self, check: Check) -> None:
         """Adds `check`; raises ParameterError when a parameter in it has no value."""
-        self.add_program(Program(checks=(_complete(_expect(Check, check, "check").item),)))
+        self.add_program(Program(checks=(complete(expect(Check, check, "check").item),)))
 
     def add_policy(self, policy: Policy) -> None:
         """Adds `policy` after those that are there; raises ParameterError when a parameter has no value."""
-        self.add_program(Program(policies=(_complete(_expect(Policy, policy, "policy").item),)))
+        self.add_program(Program(policies=(complete(expect(Policy, policy, "policy").item),)))
 
     def merge(self, builder: "AuthorizerBuilder") -> None:
         """Adds all that `builder` states, and its extern functions; `builder` stays as it is."""
-        other = _expect(AuthorizerBuilder, builder, "builder")
+        other = expect(AuthorizerBuilder, builder, "builder")
         self._merge(other.program)
         self._externs |= other._externs
         self._states_revocation_ids |= other._states_revocation_ids
 
     def merge_block(self, builder: BlockBuilder) -> None:
         """Adds all that `builder` states; `builder` stays as it is."""
-        self._merge(_expect(BlockBuilder, builder, "builder").program)
+        self._merge(expect(BlockBuilder, builder, "builder").program)
 
     def set_time(self, now: datetime | None = None) -> None:
         """Adds the fact `time(now)`; None is the current time."""
-        moment = datetime.now(UTC) if now is None else _expect(datetime, now, "now")
+        moment = datetime.now(UTC) if now is None else expect(datetime, now, "now")
         self.add_program(Program(facts=(Predicate("time", (to_term(moment),)),)))
 
     def state_revocation_ids(self) -> None:
@@ -181,7 +179,7 @@ class AuthorizerBuilder:
         if isinstance(limits, Limits):
             self._limits = limits
         else:
-            given = _expect(AuthorizerLimits, limits, "limits")
+            given = expect(AuthorizerLimits, limits, "limits")
             deadline = None if given.max_time is None else given.max_time.total_seconds()
             self._limits = Limits(given.max_facts, given.max_iterations, given.max_steps, deadline)
         self._max_time = None
@@ -208,7 +206,7 @@ class AuthorizerBuilder:
         Raises TypeError for anything but a Biscuit, and LanguageError for a token with a rule that cannot
         be run.
         """
-        _expect(Biscuit, token, "token")
+        expect(Biscuit, token, "token")
         if self._template is not None and not self._externs and not self._states_revocation_ids:
             policy = self._template.allowing(token, self._values) if self._limits is LIMITS else None
             if policy is not None:
@@ -276,33 +274,5 @@ class AuthorizerBuilder:
     def _merge(self, program: Program) -> None:
         if self._program.scopes and not program.scopes:
             # What trusted the default there must not trust this builder's clause here.
-            program = _with_clauses(program, (ScopeKind.AUTHORITY,))
+            program = with_clauses(program, (ScopeKind.AUTHORITY,))
         self.add_program(program)
-
-
-def _with_clauses(program: Program, scopes: tuple[Scope, ...]) -> Program:
-    """Returns `program` with `scopes` written out wherever the block's clause would have held."""
-
-    def clause(item: _Clause) -> _Clause:
-        return item if item.scopes else replace(item, scopes=scopes)
-
-    def clauses(items: Iterable[_Clause]) -> tuple[_Clause, ...]:
-        return tuple(clause(item) for item in items)
-
-    return Program(
-        (),
-        program.facts,
-        clauses(program.rules),
-        tuple(replace(check, queries=clauses(check.queries)) for check in program.checks),
-        tuple(replace(policy, queries=clauses(policy.queries)) for policy in program.policies),
-    )
-
-
-def _complete(item: _Item) -> _Item:
-    return bind(item, {}, {})
-
-
-def _expect(kind: type[_Expected], value: object, name: str) -> _Expected:
-    if not isinstance(value, kind):
-        raise TypeError(f"argument {name!r} must be a {kind.__name__}, not {type(value).__name__}")
-    return value
