@@ -132,7 +132,8 @@ class Setup:
         self.keys = keys
         self.program = program
         self.cache = cache
-        self.chains = VerifiedChains(4 * cache.max_tokens, cache.max_read_size) if chains is None else chains
+        prefixes = 4 * cache.max_tokens if cache.max_tokens > 1 else 0
+        self.chains = VerifiedChains(prefixes, cache.max_read_size) if chains is None else chains
         self.known: Cache[str | bytes, Known] = Cache(cache.max_tokens, cache.max_token_size)
         self.residuals = Residuals(limits)
 
