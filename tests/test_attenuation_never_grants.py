@@ -94,9 +94,13 @@ def decided(token: Biscuit, case: Case) -> Decision:
     for name, value in case.request:
         builder.add_fact(Fact(f"{name}({{value}})", {"value": value}))
     builder.add_fact(Fact("time(1970-01-01T00:00:00Z)"))
-    for again in (*more, builder.build(token).decide()):
+    for again in more:
         assert (again.outcome, again.code) == (first.outcome, first.code)
         assert again.failed_checks == first.failed_checks
+    by_authorizer = builder.build(token).decide()
+    # which of several errors is named depends on what is evaluated first, and a guard adds the request last
+    assert by_authorizer.outcome == first.outcome
+    assert by_authorizer.failed_checks == first.failed_checks
     return first
 
 

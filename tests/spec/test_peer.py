@@ -16,8 +16,22 @@ DIFFER = [name for name, vector in VECTORS.items() if vector.get("peer", "").sta
 DIFFERENCES = (DIRECTORY.parent / "DIFFERENCES.md").read_text(encoding="utf-8")
 
 
+TRIES = 50
+
+
 def outcome(vector: Vector) -> str:
-    """Returns what the Rust engine makes of a vector, in words that vectors use."""
+    """Returns what the Rust engine makes of a vector, in words that vectors use.
+
+    A snapshot brings a deadline of 1 ms, which a busy machine passes now and then: it is tried again.
+    """
+    for _ in range(TRIES):
+        found = _outcome(vector)
+        if found != "limits":
+            break
+    return found
+
+
+def _outcome(vector: Vector) -> str:
     try:
         if vector["kind"] == "snapshot":
             authorizer = snapshot(vector)
@@ -31,6 +45,8 @@ def outcome(vector: Vector) -> str:
             authorizer = builder.build(token)
         return f"allowed {authorizer.authorize()}"
     except biscuit_auth.AuthorizationError as error:
+        if str(error).startswith("Reached Datalog execution limits"):
+            return "limits"
         return "denied" if str(error).startswith("authorization failed") else "execution"
     except biscuit_auth.BiscuitValidationError:
         return "invalid"
