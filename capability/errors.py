@@ -20,6 +20,7 @@
     └── StoreError                    store                   a store could not answer
         ├── StoreUnavailable          store.unavailable       now; later it may
         ├── StoreSchemaError          store.schema            its file or tables are not ours, or newer
+        ├── StoreRolledBack           store.rollback          it is older than what was seen of it before
         └── StoreURLError (a ValueError) store.url            no backend is reached by this URL
 
 Every class has a stable `code`; where a class stands for several reasons (`format.*`), the object has the
@@ -179,6 +180,20 @@ class StoreSchemaError(StoreError):
     """The store's file or tables are not ours, are damaged, or are of a newer version."""
 
     code = "store.schema"
+
+
+class StoreRolledBack(StoreError):
+    """The store is behind a revision that was seen before: a copy was restored, and revocations are gone.
+
+    `seen` is the revision that was seen, `found` the one that the store has now.
+    """
+
+    code = "store.rollback"
+
+    def __init__(self, seen: int, found: int) -> None:
+        self.seen = seen
+        self.found = found
+        super().__init__(f"the store is at revision {found}, and had revision {seen} before")
 
 
 class StoreURLError(StoreError, ValueError):

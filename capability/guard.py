@@ -41,7 +41,7 @@ from capability.remembered import (
     prepare,
 )
 from capability.request import RequestValue, requests_of
-from capability.revocation import RevisedSource, RevocationSource, RevocationStatus
+from capability.revocation import RevisedSource, RevocationSource, RevocationStatus, key_mark
 from capability.tokens import Biscuit
 from capability.wire import envelope as wire
 from capability.wire.envelope import Envelope
@@ -362,7 +362,7 @@ class Guard:
             self._times[0] += verified - started
         if status is None:
             try:
-                status = UNASKED if self._revocations is None else self._revocations.status(revocation_ids)
+                status = UNASKED if self._revocations is None else self._revocations.status(_asked(biscuit))
             except StoreError as error:
                 return Decision(
                     outcome=Outcome.STORE_UNAVAILABLE,
@@ -376,7 +376,8 @@ class Guard:
         if status is not UNASKED:
             about |= {"revocation_revision": status.revision, "revocation_age": status.age}
             if status.revoked_id is not None:
-                return _revoked(status.revoked_id, revocation_ids, about | _about(biscuit, revocation_ids))
+                about |= _about(biscuit, revocation_ids)
+                return _revoked(status.revoked_id, status.reason, revocation_ids, about)
         looked = time.perf_counter_ns()
         evaluation = Evaluation(plan, limits or self._limits, self._externs)
         evaluation.try_run()
@@ -389,7 +390,7 @@ class Guard:
         if asked is not None:
             types: Types = tuple([type(value) for value in asked])
             if known is None:
-                known = Known(revocation_ids, valid_until)
+                known = Known(_asked(biscuit), valid_until)
                 setup.known.put(token, known, KNOWN_SIZE + len(token))
             elif known.wants(types) and decision.outcome in _JUDGED:
                 known.forms[types] = prepare(setup.residuals, plan, types)
@@ -423,9 +424,11 @@ def _decide_all(evaluation: Evaluation, requests: list[tuple[Predicate, ...]], n
     return replace(decisions[0], request=tuple(stated), steps=sum(decision.steps for decision in decisions))
 
 
-def _revoked(revoked: bytes, revocation_ids: Sequence[bytes], about: dict[str, Any]) -> Decision:
+def _revoked(
+    revoked: bytes, reason: str | None, revocation_ids: Sequence[bytes], about: dict[str, Any]
+) -> Decision:
     block = revocation_ids.index(revoked) if revoked in revocation_ids else None
-    where = "an id of its chain" if block is None else f"block {block}"
+    where = reason or ("its root key" if block is None else f"block {block}")
     return Decision(
         outcome=Outcome.REVOKED,
         code=Outcome.REVOKED.value,
@@ -433,6 +436,13 @@ def _revoked(revoked: bytes, revocation_ids: Sequence[bytes], about: dict[str, A
         revoked_id=revoked.hex(),
         **about,
     )
+
+
+def _asked(biscuit: Biscuit) -> tuple[bytes, ...]:
+    """Returns the ids by which a token can be revoked: those of its blocks, then that of its root key."""
+    key_id = biscuit.root_key_id()
+    ids = biscuit.canonical_revocation_ids
+    return ids if key_id is None else (*ids, key_mark(key_id))
 
 
 def _envelope(token: str | bytes) -> Envelope:

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from capability.errors import StoreUnavailable
 
-__all__ = ["RevisedSource", "RevocationSource", "RevocationStatus", "StoreUnavailable"]
+__all__ = ["RevisedSource", "RevocationSource", "RevocationStatus", "StoreUnavailable", "key_mark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,12 +14,14 @@ class RevocationStatus:
     """The answer to one look-up.
 
     `revoked_id` is the first id of the chain that is revoked, or None. `revision` grows with every change of
-    the source. `age` is how old the data may be, in seconds (0.0: read from the source itself).
+    the source. `age` is how old the data may be, in seconds (0.0: read from the source itself). `reason` is
+    set where the source refuses a token for something else than a revocation.
     """
 
     revoked_id: bytes | None
     revision: int
     age: float = 0.0
+    reason: str | None = None
 
 
 @runtime_checkable
@@ -44,3 +46,12 @@ class RevisedSource(RevocationSource, Protocol):
         A guard that found an id not revoked at this revision need not look it up again.
         """
         ...
+
+
+def key_mark(key_id: int) -> bytes:
+    """Returns the id under which all tokens of a root key are revoked at once.
+
+    It is no signature, so it is nobody's revocation id, and it is kept, fed and looked up like one: the
+    guard asks about it beside the ids of the chain.
+    """
+    return b"key-id:%d" % key_id

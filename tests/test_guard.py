@@ -33,6 +33,9 @@ from capability import (
 from capability.datalog.parser import parse_program
 from capability.datalog.program import Predicate, Program, Rule
 from capability.datalog.terms import VARIABLE
+from capability.revocation import key_mark
+from capability.store import Owner, Record
+from capability.store.allowlist import AllowList
 from capability.store.memory import MemoryStore
 from capability.store.sqlite import SQLiteStore
 from capability.store.sqlite import create as create_sqlite
@@ -269,6 +272,48 @@ class TestRevocation:
         assert [guard.check(text).outcome for text in texts] == [Outcome.ALLOWED, Outcome.ALLOWED]
         store.revoke(token.canonical_revocation_ids)
         assert [guard.check(text).outcome for text in texts] == [Outcome.REVOKED, Outcome.REVOKED]
+
+    def test_all_tokens_of_a_root_key(self) -> None:
+        keys = KeySet.from_keys({1: ROOT.public_key, 2: ROOT.public_key})
+        store = MemoryStore()
+        guard = guard_of("allow if true", revocations=store)
+        guard.replace(keys=keys)
+        texts = []
+        for key_id in (1, 2):
+            builder = BiscuitBuilder("a(1)")
+            builder.set_root_key_id(key_id)
+            texts.append(builder.build(ROOT.private_key).to_base64())
+        for _ in range(4):  # until the warm path answers
+            assert all(guard.check(text).allowed for text in texts)
+        store.revoke([key_mark(1)])
+        decisions = [guard.check(text) for text in texts]
+        assert [each.outcome for each in decisions] == [Outcome.REVOKED, Outcome.ALLOWED]
+        assert decisions[0].reason.startswith("revoked: its root key (")
+
+    def test_all_tokens_of_an_owner(self) -> None:
+        store = MemoryStore()
+        guard = guard_of(revocations=store)
+        token = mint()
+        owner = Owner("user", "alice")
+        store.register(Record(root=token.canonical_revocation_ids[0], owner=owner))
+        text = token.attenuate(operations=["read"]).to_base64()
+        for _ in range(4):
+            assert guard.check(text, **READ).allowed
+        store.revoke_all_of(owner)
+        assert guard.check(text, **READ).outcome is Outcome.REVOKED
+
+    def test_only_registered_tokens(self) -> None:
+        store = MemoryStore()
+        guard = guard_of(revocations=AllowList(store))
+        token = mint()
+        decision = guard.check(token.to_base64(), **READ)
+        assert decision.outcome is Outcome.REVOKED
+        assert decision.reason.startswith("revoked: it is not registered (")
+        store.register(Record(root=token.canonical_revocation_ids[0]))
+        for _ in range(4):
+            assert guard.check(token.to_base64(), **READ).allowed
+        store.revoke(token.canonical_revocation_ids)
+        assert "block 0" in guard.check(token.to_base64(), **READ).reason
 
     def test_a_store_that_is_closed(self) -> None:
         store = MemoryStore()

@@ -87,6 +87,7 @@ HINTS: Final = {
     "limit": "simplify the Datalog, or state fewer facts",
     "store.url": "use memory: or sqlite:///PATH",
     "store.schema": "name another file with --store, or restore this one from a copy",
+    "store.rollback": "an old copy was put in its place: restore a newer one, and revoke again what it lacks",
     "store.unavailable": "check the path; `cap mint` and `cap revoke` make a store that is missing",
     "store": "check the store's URL and permissions",
     "revoked": "ask the issuer for a new token",

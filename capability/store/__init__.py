@@ -11,12 +11,24 @@ when a URL names it.
 from typing import TYPE_CHECKING
 
 from capability.errors import StoreURLError
-from capability.store.protocol import Revocation, Store
+from capability.store.protocol import Store
+from capability.store.records import Changes, Owner, Record, Revocation, Rule, Selection
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Revocation", "Store", "create_store", "open_store", "sqlite_path"]
+__all__ = [
+    "Changes",
+    "Owner",
+    "Record",
+    "Revocation",
+    "Rule",
+    "Selection",
+    "Store",
+    "create_store",
+    "open_store",
+    "sqlite_path",
+]
 
 FORMS = "use memory: or sqlite:///PATH"
 

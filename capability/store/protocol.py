@@ -1,31 +1,42 @@
 """What every store offers, whatever keeps its data."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, Self, runtime_checkable
 
-from capability.revocation import RevocationSource
-
-
-@dataclass(frozen=True, slots=True)
-class Revocation:
-    """One revoked id: why, by whom, when (UTC), and the revision of the store that brought it."""
-
-    id: bytes
-    reason: str | None
-    actor: str | None
-    at: datetime
-    revision: int
+from capability.revocation import RevisedSource
+from capability.store.audit import STORE_WRITER, Entry, Event, Head
+from capability.store.records import EVERYTHING, Changes, Owner, Record, Revocation, Rule, Selection
 
 
 @runtime_checkable
-class Store(RevocationSource, Protocol):
-    """Keeps the revoked ids. Ids are canonical: `Biscuit.canonical_revocation_ids` computes them.
+class Store(RevisedSource, Protocol):
+    """The registry of tokens, what is revoked, and the audit trail. Safe to share between threads.
 
-    Safe to share between threads. A failure of any method is a StoreError, never silence: an id that a
-    store could not look up must not pass for one that is not revoked.
+    Ids are canonical: `Biscuit.canonical_revocation_ids` computes them. A failure of any method is a
+    StoreError, never silence: an id that a store could not look up must not pass for one that is not
+    revoked. The revision only ever grows, by one for each change of what is revoked; a store that finds
+    itself behind a revision that it has seen raises StoreRolledBack. Words and ids are checked before
+    anything is written: ValueError for an empty id, a naive time, or text that is not valid Unicode.
     """
+
+    def register(self, record: Record, *, actor: str | None = None) -> None:
+        """Adds a record. Raises ValueError when its id or its root is registered already."""
+        ...
+
+    def records(
+        self, selection: Selection = EVERYTHING, *, limit: int | None = None, after: str | None = None
+    ) -> tuple[Record, ...]:
+        """Returns the records that are meant, oldest first: at most `limit`, from behind the id `after`."""
+        ...
+
+    def registered(self, root: bytes) -> Record | None:
+        """Returns the record of the token whose root block has this id."""
+        ...
+
+    def touch(self, uses: Mapping[bytes, datetime]) -> None:
+        """Notes when tokens, by the ids of their roots, were last used; earlier times change nothing."""
+        ...
 
     def revoke(
         self,
@@ -34,17 +45,82 @@ class Store(RevocationSource, Protocol):
         reason: str | None = None,
         actor: str | None = None,
         at: datetime | None = None,
+        expires: datetime | None = None,
     ) -> int:
         """Revokes every id, all or none, and returns the store's revision, from which on they are revoked.
 
         The first word stands: what is known of an id that was revoked before is left as it is, and the
-        revision grows only when something was added. `at` is aware (now, if None).
-        Raises ValueError for an empty id, a naive time, or words that are not valid Unicode.
+        revision grows only when something was added. `at` is aware (now, if None). `expires` is when every
+        token that holds one of the ids has expired; only pass what a verified token says.
+        """
+        ...
+
+    def revoke_selected(
+        self,
+        selection: Selection,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+        at: datetime | None = None,
+    ) -> int:
+        """Revokes the tokens of all records that are meant, in one transaction, as `revoke` does."""
+        ...
+
+    def revoke_all_of(
+        self,
+        owner: Owner | None = None,
+        tenant: str | None = None,
+        *,
+        before: datetime | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+        at: datetime | None = None,
+    ) -> int:
+        """Revokes all tokens of an owner or of a tenant (exactly one of them) that are registered by now.
+
+        With `before`, those that were created earlier. However many there are, this adds one Rule. Tokens
+        that are registered later are not meant. Returns the revision, as `revoke` does.
         """
         ...
 
     def revocations(self) -> tuple[Revocation, ...]:
-        """Returns all revocations in the order they were made."""
+        """Returns all revoked ids in the order they were revoked, without those that only rules mean."""
+        ...
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Returns all rules in the order they were made."""
+        ...
+
+    def changes(self, since: int) -> Changes:
+        """Returns what was revoked after revision `since`: all of it for 0.
+
+        Rules stand there as the ids of the tokens that they mean. Raises StoreRolledBack when the store is
+        behind `since`.
+        """
+        ...
+
+    def prune(self, *, now: datetime | None = None, actor: str | None = None) -> int:
+        """Drops the revocations of tokens that have expired a day ago or earlier; returns how many.
+
+        Nothing else is ever dropped: not one whose expiry is unknown, not a rule, not a record. The revision
+        stays, for nothing that could be used again has changed.
+        """
+        ...
+
+    def note(self, events: Iterable[Event], *, writer: str = STORE_WRITER) -> None:
+        """Appends events to the chain of `writer`."""
+        ...
+
+    def audit(self, *, writer: str | None = None) -> Iterator[Entry]:
+        """Yields the lines of the trail, of one writer or chain after chain, in the order of numbers."""
+        ...
+
+    def heads(self) -> dict[str, Head]:
+        """Returns the end of each writer's chain."""
+        ...
+
+    def audit_problems(self) -> tuple[str, ...]:
+        """Returns what is wrong with the audit trail at this moment, a sentence for each break of a chain."""
         ...
 
     def close(self) -> None:
@@ -54,29 +130,3 @@ class Store(RevocationSource, Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exception: object) -> None: ...
-
-
-def checked_ids(revocation_ids: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Returns the ids once each, in order. Text is refused: a hex id would be looked up and never found."""
-    for revocation_id in revocation_ids:
-        if not isinstance(revocation_id, bytes):
-            raise TypeError(f"a revocation id is bytes, not {type(revocation_id).__name__}")
-        if not revocation_id:
-            raise ValueError("a revocation id is not empty")
-    return tuple(dict.fromkeys(revocation_ids))
-
-
-def check_words(*words: str | None) -> None:
-    """Raises ValueError for text that cannot be written as UTF-8, as an argument of a command may be."""
-    for each in words:
-        try:
-            (each or "").encode()
-        except UnicodeEncodeError as error:
-            raise ValueError("the reason or the actor of a revocation is not valid Unicode") from error
-
-
-def checked_time(at: datetime) -> datetime:
-    """Returns `at` if it is aware; raises ValueError for a naive time, which means no one moment."""
-    if at.tzinfo is None:
-        raise ValueError("the time of a revocation needs a time zone")
-    return at

@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 
-from capability.errors import StoreUnavailable
-from capability.revocation import RevocationSource, RevocationStatus
-from capability.store import Store
+from capability.errors import StoreRolledBack, StoreUnavailable
+from capability.revocation import RevisedSource, RevocationSource, RevocationStatus, key_mark
+from capability.store import Owner, Record, Selection, Store
+from capability.store.audit import Event
 
 A, B, C = b"\x01" * 64, b"\x02" * 64, b"\x00\xff" * 36
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+ANN, BOT = Owner("user", "ann"), Owner("agent", "ann")
+
+
+def record(root: bytes, **values: Any) -> Record:
+    return Record(root=root, **{"created": NOON, **values})
 
 
 class StoreContract(ABC):
@@ -29,6 +36,7 @@ class StoreContract(ABC):
     def test_is_a_store(self, store: Store) -> None:
         assert isinstance(store, Store)
         assert isinstance(store, RevocationSource)
+        assert isinstance(store, RevisedSource)
 
     def test_nothing_is_revoked_at_first(self, store: Store) -> None:
         assert store.status([A, B]) == RevocationStatus(None, 0)
@@ -135,7 +143,25 @@ class StoreContract(ABC):
 
     def test_a_closed_store_does_not_answer(self, store: Store) -> None:
         store.close()
-        for call in (lambda: store.status([A]), lambda: store.revoke([A]), store.revocations):
+        for call in (
+            lambda: store.status([A]),
+            lambda: store.revoke([A]),
+            store.revocations,
+            store.revision,
+            store.rules,
+            lambda: store.changes(0),
+            lambda: store.register(record(A)),
+            store.records,
+            lambda: store.registered(A),
+            lambda: store.touch({A: NOON}),
+            lambda: store.revoke_selected(Selection(name="x")),
+            lambda: store.revoke_all_of(ANN),
+            store.prune,
+            lambda: store.note([Event("key")]),
+            lambda: list(store.audit()),
+            store.heads,
+            store.audit_problems,
+        ):
             with pytest.raises(StoreUnavailable):
                 call()
 
@@ -154,3 +180,226 @@ class StoreContract(ABC):
             thread.join()
         assert sorted(revisions) == list(range(1, 81))
         assert len(store.revocations()) == 80
+
+    # The registry
+
+    def test_a_record_comes_back_as_it_was(self, store: Store) -> None:
+        whole = record(
+            A,
+            name="laptop \u00fc\U0001f511",
+            owner=Owner("service", "a:b"),
+            tenant="acme",
+            applications=("orders", "ui"),
+            scopes=(),
+            key_id=2**32 - 1,
+            created=NOON + timedelta(microseconds=1),
+            expires=NOON + 90 * DAY,
+            created_by="root",
+        )
+        bare = record(B)
+        for each in (whole, bare):
+            store.register(each)
+        assert store.records() == (whole, bare)
+        assert store.registered(A) == whole
+        assert store.registered(C) is None
+
+    def test_a_token_is_registered_once(self, store: Store) -> None:
+        first = record(A)
+        store.register(first)
+        for again in (record(A), record(B, id=first.id)):
+            with pytest.raises(ValueError, match="already"):
+                store.register(again)
+        assert store.records() == (first,)
+        assert store.audit_problems() == ()
+
+    def test_records_are_selected(self, store: Store) -> None:
+        a = record(A, name="a", owner=ANN, tenant="acme", applications=("orders",), expires=NOON + DAY)
+        b = record(B, name="b", owner=BOT, tenant="acme", applications=("ui", "x"), expires=NOON + 2 * DAY)
+        c = record(C, name="a", owner=ANN, tenant="other")
+        for each in (a, b, c):
+            store.register(each)
+        for selection, found in {
+            Selection(): (a, b, c),
+            Selection(id=b.id): (b,),
+            Selection(id="tok_none"): (),
+            Selection(name="a"): (a, c),
+            Selection(owner=ANN): (a, c),
+            Selection(owner=BOT): (b,),
+            Selection(tenant="acme"): (a, b),
+            Selection(tenant="acme", owner=ANN): (a,),
+            Selection(application="orders"): (a, c),
+            Selection(application="x"): (b, c),
+            Selection(application="none"): (c,),
+            Selection(expires_before=NOON + 2 * DAY): (a,),
+            Selection(expires_before=NOON + 3 * DAY, expires_after=NOON + DAY): (b,),
+            Selection(expires_after=NOON + DAY): (b, c),
+        }.items():
+            assert store.records(selection) == found, selection
+
+    def test_records_come_in_pages(self, store: Store) -> None:
+        all_records = [record(bytes([n + 1])) for n in range(7)]
+        for each in all_records:
+            store.register(each)
+        pages = [store.records(limit=3)]
+        while len(pages[-1]) == 3:
+            pages.append(store.records(limit=3, after=pages[-1][-1].id))
+        assert [len(page) for page in pages] == [3, 3, 1]
+        assert [each for page in pages for each in page] == all_records
+
+    def test_last_use_only_moves_on(self, store: Store) -> None:
+        store.register(record(A))
+        for moment in (NOON, NOON + DAY, NOON):
+            store.touch({A: moment, B: moment})
+        found = store.registered(A)
+        assert found is not None
+        assert found.last_used == NOON + DAY
+        assert store.registered(B) is None
+
+    def test_a_record_says_whether_it_is_revoked(self, store: Store) -> None:
+        for each in (A, B):
+            store.register(record(each, key_id=1 if each == B else None))
+        assert store.records(Selection(revoked=True)) == ()
+        store.revoke([A])
+        assert [each.revoked for each in store.records()] == [True, False]
+        store.revoke([key_mark(1)])
+        assert [each.root for each in store.records(Selection(revoked=True))] == [A, B]
+        assert store.records(Selection(revoked=False)) == ()
+
+    # Revocation of what is registered
+
+    def test_all_of_a_selection(self, store: Store) -> None:
+        for root, name in ((A, "x"), (B, "y"), (C, "x")):
+            store.register(record(root, name=name, expires=NOON + DAY))
+        assert store.revoke_selected(Selection(name="x"), reason="why", actor="ann", at=NOON) == 1
+        assert [each.id for each in store.revocations()] == [A, C]
+        assert {each.expires for each in store.revocations()} == {NOON + DAY}
+        assert store.status([B]).revoked_id is None
+        assert store.revoke_selected(Selection(name="x")) == 1
+        assert store.revoke_selected(Selection(name="none")) == 1
+
+    def test_all_of_an_owner_are_one_rule(self, store: Store) -> None:
+        for root, owner in ((A, ANN), (B, BOT), (C, ANN)):
+            store.register(record(root, owner=owner))
+        assert store.revoke_all_of(ANN, reason="left", actor="hr", at=NOON) == 1
+        assert store.status([A]) == RevocationStatus(A, 1)
+        assert store.status([C, b"narrower"]).revoked_id == C
+        assert store.status([B]).revoked_id is None
+        assert store.revocations() == ()
+        (rule,) = store.rules()
+        assert (rule.owner, rule.tenant, rule.before) == (ANN, None, None)
+        assert (rule.reason, rule.actor, rule.at, rule.revision) == ("left", "hr", NOON, 1)
+        assert store.revoke_all_of(ANN, reason="again") == 1
+        assert len(store.rules()) == 1
+
+    def test_what_is_registered_later_is_not_meant(self, store: Store) -> None:
+        """Not by the clock: the new token of who came back may be made by a machine whose clock is slow."""
+        store.register(record(A, owner=ANN))
+        store.revoke_all_of(ANN)
+        store.register(record(B, owner=ANN, created=NOON - DAY))
+        assert store.status([B]).revoked_id is None
+        assert store.status([A]).revoked_id == A
+        assert store.revoke_all_of(ANN) == 2
+        assert store.status([B]).revoked_id == B
+
+    def test_all_of_a_tenant_before_a_time(self, store: Store) -> None:
+        for root, created in ((A, NOON - DAY), (B, NOON), (C, NOON + DAY)):
+            store.register(record(root, tenant="acme", created=created))
+        assert store.revoke_all_of(tenant="acme", before=NOON) == 1
+        assert [each.root for each in store.records(Selection(revoked=True))] == [A]
+        assert store.revoke_all_of(tenant="acme", before=NOON) == 1
+        assert store.revoke_all_of(tenant="none") == 1
+        assert store.revoke_all_of(tenant="acme", before=NOON + timedelta(microseconds=1)) == 2
+        assert [each.root for each in store.records(Selection(revoked=True))] == [A, B]
+
+    def test_a_rule_means_an_owner_or_a_tenant(self, store: Store) -> None:
+        with pytest.raises(ValueError, match="exactly one"):
+            store.revoke_all_of()
+        with pytest.raises(ValueError, match="exactly one"):
+            store.revoke_all_of(ANN, "acme")
+
+    def test_all_of_a_root_key_are_one_id(self, store: Store) -> None:
+        store.revoke([key_mark(7)])
+        assert store.status([A, key_mark(7)]).revoked_id == key_mark(7)
+        for other in (key_mark(77), key_mark(0)):
+            assert store.status([A, other]).revoked_id is None
+
+    # The feed
+
+    def test_changes_lead_from_any_revision_to_now(self, store: Store) -> None:
+        for root, owner in ((A, ANN), (B, BOT), (b"other", None)):
+            store.register(record(root, owner=owner))
+        assert (store.changes(0).ids, store.changes(0).revision) == ((), 0)
+        store.revoke([C])
+        store.revoke_all_of(ANN)
+        store.revoke([B, C, A])
+        assert store.revision() == 3
+        known: dict[int, set[bytes]] = {0: set(), 1: {C}, 2: {C, A}, 3: {C, A, B}}
+        for since, held in known.items():
+            changes = store.changes(since)
+            assert held | set(changes.ids) == known[3]
+            assert changes.revision == 3
+        assert store.changes(3).ids == ()
+
+    def test_a_revision_from_the_future_is_a_rollback(self, store: Store) -> None:
+        store.revoke([A])
+        with pytest.raises(StoreRolledBack):
+            store.changes(2)
+
+    # Pruning
+
+    def test_only_what_has_expired_is_pruned(self, store: Store) -> None:
+        store.revoke([A], expires=NOON)
+        store.revoke([B], expires=NOON + DAY)
+        store.revoke([C])
+        store.revoke([key_mark(1)])
+        assert store.prune(now=NOON + DAY - timedelta(microseconds=1)) == 0
+        assert store.prune(now=NOON + DAY) == 1
+        assert [each.id for each in store.revocations()] == [B, C, key_mark(1)]
+        assert store.prune(now=NOON + 9999 * DAY) == 1
+        assert [each.id for each in store.revocations()] == [C, key_mark(1)]
+        assert store.revision() == 4
+
+    def test_a_record_knows_when_its_revocation_may_go(self, store: Store) -> None:
+        store.register(record(A, name="x", expires=NOON))
+        store.register(record(B, name="x"))
+        store.revoke_selected(Selection(name="x"))
+        assert store.prune(now=NOON + 2 * DAY) == 1
+        assert [each.id for each in store.revocations()] == [B]
+
+    # The audit trail
+
+    def test_what_changes_the_store_is_written_down(self, store: Store) -> None:
+        token = record(A, name="laptop", owner=ANN, created_by="root")
+        store.register(token, actor="admin")
+        store.revoke([A], reason="lost", actor="bob", at=NOON, expires=NOON)
+        store.revoke_all_of(ANN, actor="eve")
+        store.prune(now=NOON + 2 * DAY, actor="cron")
+        entries = list(store.audit())
+        assert [each.data["action"] for each in entries] == ["mint", "revoke", "revoke", "prune"]
+        assert [each.data["actor"] for each in entries] == ["admin", "bob", "eve", "cron"]
+        assert entries[0].data["record"] == token.id
+        assert entries[1].data["revocation_ids"] == [A.hex()]
+        assert entries[1].data["at"] == "2026-03-01T12:00:00.000000+00:00"
+        assert entries[2].data["owner"] == "user:ann"
+        assert entries[3].data["count"] == 1
+        assert store.audit_problems() == ()
+
+    def test_writers_have_chains_of_their_own(self, store: Store) -> None:
+        for number in range(3):
+            store.note([Event("decision", outcome="denied", request=str(number))], writer="b")
+            store.note([Event("decision", outcome="allowed")] * 2, writer="a")
+        store.note([], writer="c")
+        assert [(each.writer, each.number) for each in store.audit()] == [
+            *(("a", number) for number in range(1, 7)),
+            *(("b", number) for number in range(1, 4)),
+        ]
+        assert [each.data["request"] for each in store.audit(writer="b")] == ["0", "1", "2"]
+        assert list(store.audit(writer="c")) == []
+        assert {name: head.number for name, head in store.heads().items()} == {"a": 6, "b": 3}
+        assert store.audit_problems() == ()
+
+    def test_a_line_stays_short_however_many_ids(self, store: Store) -> None:
+        store.revoke([number.to_bytes(64, "big") for number in range(1, 1_001)])
+        (entry,) = store.audit()
+        assert len(entry.text) < 500
+        assert (entry.data["revocation_id_count"], entry.data["revision"]) == (1_000, 1)

@@ -7,14 +7,16 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from capability.errors import StoreSchemaError, StoreUnavailable
-from capability.store import Store, sqlite
-from capability.store.sqlite import APPLICATION_ID, MIGRATIONS, SQLiteStore, create
-from tests.store.contract import A, B, StoreContract
+from capability.errors import StoreRolledBack, StoreSchemaError, StoreUnavailable
+from capability.store import Record, Selection, Store
+from capability.store.audit import Event
+from capability.store.sqlite import APPLICATION_ID, MIGRATIONS, SQLiteStore, create, schema
+from tests.store.contract import NOON, A, B, C, StoreContract
 
 
 class TestSQLiteStore(StoreContract):
@@ -62,7 +64,7 @@ def test_the_file_says_what_it_is(path: Path) -> None:
 
 
 def test_the_connection_is_careful(path: Path) -> None:
-    with SQLiteStore(path) as store, store._reading() as database:
+    with SQLiteStore(path) as store, store._connection.reading() as database:
         assert database.execute("PRAGMA foreign_keys").fetchone() == (1,)
         assert database.execute("PRAGMA synchronous").fetchone() == (2,)
         assert database.execute("PRAGMA trusted_schema").fetchone() == (0,)
@@ -113,7 +115,7 @@ def test_another_process_creates_between_two_reads(tmp_path: Path, monkeypatch: 
     path = tmp_path / "cap.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")  # so that a reader does not keep the other waiting
-    read = sqlite._pragma
+    read = schema.pragma
 
     def read_and_be_overtaken(connection: sqlite3.Connection, name: str) -> object:
         value = read(connection, name)
@@ -122,7 +124,7 @@ def test_another_process_creates_between_two_reads(tmp_path: Path, monkeypatch: 
             create(path)
         return value
 
-    monkeypatch.setattr(sqlite, "_pragma", read_and_be_overtaken)
+    monkeypatch.setattr(schema, "pragma", read_and_be_overtaken)
     create(path)
     with SQLiteStore(path) as store:
         assert list(store.revocations()) == []
@@ -139,8 +141,8 @@ def test_a_write_elsewhere_is_seen_at_once(path: Path) -> None:
 def test_a_killed_writer_leaves_nothing_half_done(path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path; from capability.store.sqlite import SQLiteStore\n"
-        "with SQLiteStore(Path(sys.argv[1]))._writing() as database:\n"
-        "    database.execute(\"INSERT INTO revocations VALUES (x'01', NULL, NULL, '', 1)\")\n"
+        "with SQLiteStore(Path(sys.argv[1]))._connection.writing() as database:\n"
+        "    database.execute(\"INSERT INTO revocations VALUES (x'01', NULL, NULL, '', 1, NULL)\")\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     python(program, path).communicate(timeout=60)
@@ -169,10 +171,10 @@ def test_a_forked_child_uses_a_connection_of_its_own(path: Path) -> None:
     program = (
         "import os, sys; from pathlib import Path; from capability.store.sqlite import SQLiteStore\n"
         "store = SQLiteStore(Path(sys.argv[1])); store.revoke([b'parent'])\n"
-        "before = store._database\n"
+        "before = store._connection._database\n"
         "child = os.fork()\n"
         "if child == 0:\n"
-        "    store.revoke([b'child']); os._exit(0 if store._database is not before else 9)\n"
+        "    store.revoke([b'child']); os._exit(0 if store._connection._database is not before else 9)\n"
         "assert os.waitpid(child, 0)[1] == 0\n"
         "assert store.status([b'child']).revoked_id == b'child'\n"
         "assert store.revoke([b'more']) == 3\n"
@@ -308,7 +310,7 @@ def test_a_missing_table(path: Path, table: str) -> None:
     connection.execute(f"DROP TABLE {table}")
     connection.commit()
     connection.close()
-    with SQLiteStore(path) as store, pytest.raises(StoreSchemaError):
+    with pytest.raises(StoreSchemaError), SQLiteStore(path) as store:
         store.status([A])
 
 
@@ -317,7 +319,7 @@ def test_a_lost_revision(path: Path) -> None:
     connection.execute("DELETE FROM revision")
     connection.commit()
     connection.close()
-    with SQLiteStore(path) as store, pytest.raises(StoreSchemaError):
+    with pytest.raises(StoreSchemaError), SQLiteStore(path) as store:
         store.status([A])
 
 
@@ -330,7 +332,7 @@ def test_a_damaged_page(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[4096:] = b"\xa5" * (len(data) - 4096)
     path.write_bytes(data)
-    with SQLiteStore(path) as store, pytest.raises(StoreSchemaError):
+    with pytest.raises(StoreSchemaError), SQLiteStore(path) as store:
         store.status([(5).to_bytes(64, "big")])
 
 
@@ -341,3 +343,136 @@ def test_a_copy_is_a_store(path: Path, tmp_path: Path) -> None:
     shutil.copy(path, copy)
     with SQLiteStore(copy) as store:
         assert store.status([A]).revoked_id == A
+
+
+# Versions, revisions and the trail
+
+
+def version_1(path: Path) -> None:
+    """Writes the file that the first version of the schema made, with one revocation."""
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in MIGRATIONS[0]:
+            connection.execute(statement)
+        connection.execute(
+            "INSERT INTO revocations (id, reason, actor, at, revision) VALUES (?, ?, ?, ?, ?)",
+            (A, "lost", "ann", "2026-03-01T12:00:00+00:00", 1),
+        )
+        connection.execute("UPDATE revision SET value = 1")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+
+
+def test_a_file_of_version_1_is_brought_up_with_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "cap.db"
+    version_1(path)
+    with SQLiteStore(path) as store:
+        assert store.status([A]).revoked_id == A
+        (only,) = store.revocations()
+        assert (only.reason, only.actor, only.at, only.revision) == ("lost", "ann", NOON, 1)
+        assert only.expires is None
+        store.register(Record(root=B, name="new"))
+        assert store.revoke_selected(Selection(name="new")) == 2
+        assert store.prune(now=NOON + timedelta(days=9999)) == 0
+        assert store.audit_problems() == ()
+
+
+def test_processes_migrate_together(tmp_path: Path) -> None:
+    path = tmp_path / "cap.db"
+    version_1(path)
+    program = (
+        "import sys; from pathlib import Path; from capability.store.sqlite import SQLiteStore\n"
+        "print(SQLiteStore(Path(sys.argv[1])).revoke([sys.argv[2].encode()]))\n"
+    )
+    workers = [python(program, path, name) for name in "abcd"]
+    assert sorted(int(finish(worker)) for worker in workers) == [2, 3, 4, 5]
+
+
+def test_the_revision_is_read_again_only_when_someone_wrote(path: Path) -> None:
+    with SQLiteStore(path) as reader, SQLiteStore(path) as writer:
+        statements: list[str] = []
+        assert reader.revision() == 0
+        assert reader._connection._database is not None
+        reader._connection._database.conn.set_trace_callback(statements.append)
+        assert reader.revision() == 0
+        assert statements == ["PRAGMA data_version"]
+        writer.revoke([A])
+        assert reader.revision() == 1
+        assert writer.revision() == 1
+
+
+def test_an_older_copy_in_its_place_is_refused(path: Path, tmp_path: Path) -> None:
+    with SQLiteStore(path) as store:
+        store.revoke([A])
+    copy = tmp_path / "copy.db"
+    shutil.copy(path, copy)
+    with SQLiteStore(path) as store:
+        store.revoke([B])
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        os.replace(copy, path)
+        for call in (
+            lambda: store.status([B]),
+            store.revision,
+            store.revocations,
+            lambda: store.changes(0),
+            lambda: store.revoke([b"x"]),
+        ):
+            with pytest.raises(StoreRolledBack) as caught:
+                call()
+            assert (caught.value.seen, caught.value.found) == (2, 1)
+    with pytest.raises(StoreRolledBack):
+        SQLiteStore(path, min_revision=2)
+    with SQLiteStore(path, min_revision=1) as store:
+        assert store.revision() == 1
+
+
+def tamper(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TRIGGER audit_is_not_changed")
+        connection.execute("DROP TRIGGER audit_is_not_shortened")
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+def test_the_trail_is_only_appended_to(path: Path) -> None:
+    with SQLiteStore(path) as store:
+        store.revoke([A])
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in ("DELETE FROM audit", "UPDATE audit SET line = '{}'"):
+            with pytest.raises(sqlite3.IntegrityError, match="only appended"):
+                connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM audit WHERE number = 1",
+        "DELETE FROM audit WHERE number = 2",
+        "DELETE FROM audit WHERE number = 3",
+        "DELETE FROM audit",
+        "UPDATE audit SET line = replace(line, 'ann', 'bob') WHERE number = 2",
+        "UPDATE audit SET line = replace(line, 'ann', 'bob') WHERE number = 3",
+        "UPDATE audit SET hash = zeroblob(32) WHERE number = 1",
+        "UPDATE audit SET number = number + 10",
+        "UPDATE audit SET writer = 'other' WHERE number = 3",
+        "DELETE FROM audit_heads",
+        "UPDATE audit_heads SET number = 2",
+    ],
+)
+def test_a_trail_that_was_tampered_with(path: Path, statement: str) -> None:
+    with SQLiteStore(path) as store:
+        for each in (A, B, C):
+            store.revoke([each], actor="ann")
+        assert store.audit_problems() == ()
+        tamper(path, statement)
+        assert store.audit_problems() != ()
+
+
+def test_a_long_trail_is_read_in_pages(path: Path) -> None:
+    with SQLiteStore(path) as store:
+        store.note((Event("decision", outcome="denied") for _ in range(2_500)), writer="api")
+        store.revoke([A])
+        assert [each.number for each in store.audit(writer="api")] == list(range(1, 2_501))
+        assert len(list(store.audit())) == 2_501
