@@ -274,15 +274,16 @@ class TestRevocation:
         assert [guard.check(text).outcome for text in texts] == [Outcome.REVOKED, Outcome.REVOKED]
 
     def test_all_tokens_of_a_root_key(self) -> None:
-        keys = KeySet.from_keys({1: ROOT.public_key, 2: ROOT.public_key})
+        pairs = {1: ROOT, 2: KeyPair()}
+        keys = KeySet.from_keys({key_id: pair.public_key for key_id, pair in pairs.items()})
         store = MemoryStore()
         guard = guard_of("allow if true", revocations=store)
         guard.replace(keys=keys)
         texts = []
-        for key_id in (1, 2):
+        for key_id, pair in pairs.items():
             builder = BiscuitBuilder("a(1)")
             builder.set_root_key_id(key_id)
-            texts.append(builder.build(ROOT.private_key).to_base64())
+            texts.append(builder.build(pair.private_key).to_base64())
         for _ in range(4):  # until the warm path answers
             assert all(guard.check(text).allowed for text in texts)
         store.revoke([key_mark(1)])
