@@ -440,9 +440,7 @@ def _revoked(
 
 def _asked(biscuit: Biscuit) -> tuple[bytes, ...]:
     """Returns the ids by which a token can be revoked: those of its blocks, then that of its root key."""
-    key_id = biscuit.root_key_id()
-    ids = biscuit.canonical_revocation_ids
-    return ids if key_id is None else (*ids, key_mark(key_id))
+    return (*biscuit.canonical_revocation_ids, key_mark(repr(biscuit.root_key)))
 
 
 def _envelope(token: str | bytes) -> Envelope:

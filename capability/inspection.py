@@ -6,7 +6,7 @@ bounds. They never decide anything.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -95,6 +95,30 @@ def expiry(programs: Iterable[Program], vocabulary: Vocabulary = DEFAULT_VOCABUL
     """Returns the earliest time that any block asks for as the last one, or None."""
     _, ends = _bounds([check for program in programs for check in program.checks], vocabulary)
     return _moment(ends)
+
+
+def certain_expiry(
+    programs: Sequence[Program], vocabulary: Vocabulary = DEFAULT_VOCABULARY
+) -> datetime | None:
+    """Returns a time after which no token with these first blocks can be valid, or None if none is certain.
+
+    What `expiry` reads can be got around where a token tells the time itself, or where a check trusts a
+    block that is still to come; such checks do not count here.
+    """
+    heads = [*(fact for program in programs for fact in program.facts)]
+    heads += [rule.head for program in programs for rule in program.rules]
+    if any(predicate.name == vocabulary.time for predicate in heads):
+        return None
+    plain = [
+        replace(program, checks=tuple(each for each in program.checks if not _is_scoped(each)))
+        for program in programs
+        if not program.scopes
+    ]
+    return expiry(plain, vocabulary)
+
+
+def _is_scoped(check: Check) -> bool:
+    return any(query.scopes for query in check.queries)
 
 
 def subject(authority: Program) -> str | None:

@@ -48,10 +48,11 @@ class RevisedSource(RevocationSource, Protocol):
         ...
 
 
-def key_mark(key_id: int) -> bytes:
-    """Returns the id under which all tokens of a root key are revoked at once.
+def key_mark(root_key: str) -> bytes:
+    """Returns the id under which all tokens of a root key (`ed25519/...`) are revoked at once.
 
     It is no signature, so it is nobody's revocation id, and it is kept, fed and looked up like one: the
-    guard asks about it beside the ids of the chain.
+    guard asks about it beside the ids of the chain. It is made of the key that verified the token, and not of
+    the key id in the token: nobody signs that, so whoever holds a token could leave it out.
     """
-    return b"key-id:%d" % key_id
+    return b"root-key:" + root_key.encode()

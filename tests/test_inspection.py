@@ -24,7 +24,7 @@ from capability.datalog.program import (
     Value,
 )
 from capability.datalog.terms import STRING, VARIABLE
-from capability.inspection import Window, expiry, subject, window
+from capability.inspection import Window, certain_expiry, expiry, subject, window
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -216,3 +216,25 @@ def test_what_is_allowed_is_among_what_remains(checks: list[str], operation: str
 
 
 ROOT = KeyPair()
+
+
+@pytest.mark.parametrize(
+    ("sources", "certain"),
+    [
+        (["check if time($t), $t <= 2030-01-01T00:00:00Z"], True),
+        (["check all time($t), $t <= 2030-01-01T00:00:00Z"], True),
+        (["a(1)", "check all time($t), $t <= 2030-01-01T00:00:00Z"], True),
+        (["a(1)"], False),
+        (["time(2020-01-01T00:00:00Z); check if time($t), $t <= 2030-01-01T00:00:00Z"], False),
+        (
+            ["a(7); time($x) <- a($x); check if time($t), $t <= 2030-01-01T00:00:00Z"],
+            False,
+        ),
+        (["check if time($t), $t <= 2030-01-01T00:00:00Z trusting previous"], False),
+        (["trusting previous; check if time($t), $t <= 2030-01-01T00:00:00Z"], False),
+        (["time(2020-01-01T00:00:00Z)", "check if time($t), $t <= 2030-01-01T00:00:00Z"], False),
+    ],
+)
+def test_an_expiry_is_certain_where_no_block_gets_around_it(sources: list[str], certain: bool) -> None:
+    found = certain_expiry([parse_block(source) for source in sources])
+    assert found == (NOW if certain else None)

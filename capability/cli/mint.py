@@ -1,9 +1,11 @@
 """`cap mint`."""
 
 import os
+from typing import Final
 
 import click
 
+from capability.cli.failures import usage
 from capability.cli.group import command
 from capability.cli.inputs import Session, edit_datalog
 from capability.cli.keyfiles import private_key as find_private_key
@@ -16,8 +18,15 @@ from capability.cli.options import (
 )
 from capability.cli.output import Result
 from capability.cli.parameters import add_datalog
+from capability.cli.registering import record_of
 from capability.cli.results import token_result
-from capability.cli.stores import ensure_configured
+from capability.cli.stores import open_for_writing
+
+DEFAULT_LIFETIME: Final = "90d"
+"""How long a token lives when nothing is said."""
+
+NEVER: Final = "never"
+"""In place of a time: it does not expire."""
 
 
 @command(
@@ -25,6 +34,7 @@ from capability.cli.stores import ensure_configured
     'cap mint \'right("orders", "read");\' --expires 90d',
     "cap mint --application orders --operation read --operation write --tenant acme --expires 90d",
     "cap mint rights.datalog --param user=ann --private-key root.key > token",
+    'cap mint \'right("orders", "read");\' --name crawler --owner agent:crawler --never-expires',
 )
 @click.argument("datalog", required=False)
 @restriction_options
@@ -36,6 +46,15 @@ from capability.cli.stores import ensure_configured
     show_envvar=True,
     help="The id by which verifiers choose among several keys.",
 )
+@click.option("--never-expires", is_flag=True, help="Make a token that lives until it is revoked.")
+@click.option("--name", help="A name for its record, to find and revoke it by.")
+@click.option(
+    "--owner",
+    metavar="OWNER",
+    help="Who holds it: ann, service:billing, agent:crawler. Else its facts say.",
+)
+@click.option("--actor", envvar="CAP_ACTOR", show_envvar=True, help="Who mints.")
+@click.option("--no-store", is_flag=True, help="Do not register it.")
 @param_option
 @click.option("--raw", is_flag=True, help="Print the bytes of the token, not base64.")
 @store_option
@@ -51,6 +70,11 @@ def mint(
     not_before: str | None,
     private_key: str | None,
     key_id: int | None,
+    never_expires: bool,
+    name: str | None,
+    owner: str | None,
+    actor: str | None,
+    no_store: bool,
     params: tuple[str, ...],
     raw: bool,
     store: str | None,
@@ -60,19 +84,23 @@ def mint(
     DATALOG is text, a file, or - for stdin: facts such as `right("orders", "read");`, rules and checks.
     Without it and without options, $EDITOR asks for it. The token is printed once and kept nowhere.
 
-    Without --expires, CAP_EXPIRES or `expires` in cap.toml says how long the token lives; --expires never
-    outdoes both.
+    Without --expires, CAP_EXPIRES or `expires` in cap.toml says how long the token lives, or else 90 days.
+    --never-expires, or `never` in place of a time, outdoes all of them.
 
-    Where a store is configured (--store, CAP_STORE or cap.toml), it is made if it is not there yet, so that
-    `cap verify` finds it.
+    The token is registered in the store (--store, CAP_STORE, cap.toml, or your own), which is made if it is
+    not there yet: who holds it, for what, until when, and under which id it can be revoked, never its text.
+    `cap list` shows that. The owner is whom a fact such as `user("alice")` names, unless --owner does.
     """
     from capability.tokens import BiscuitBuilder
 
+    if never_expires and expires not in (None, NEVER):
+        raise usage("both --expires and --never-expires were given", "leave one of them out")
+    said = bool(applications or operations or resources or tenants or expires or not_before or never_expires)
     if expires is None:
-        expires = os.environ.get("CAP_EXPIRES") or session.config.expires
-    until = None if expires == "never" else expires
+        expires = os.environ.get("CAP_EXPIRES") or session.config.expires or DEFAULT_LIFETIME
+    until = None if never_expires or expires == NEVER else expires
     narrowed = narrowing(applications, operations, resources, tenants, until, not_before)
-    if datalog is None and not narrowed.checks:
+    if datalog is None and not said:
         datalog = edit_datalog("the new token")
     builder = BiscuitBuilder()
     if datalog is not None or params:
@@ -82,5 +110,9 @@ def mint(
     if key_id is not None:
         builder.set_root_key_id(key_id)
     token = builder.build(find_private_key(session, private_key))
-    ensure_configured(session, store)
-    return token_result(token, raw=raw)
+    if no_store:
+        return token_result(token, raw=raw)
+    record = record_of(token, name=name, owner=owner, actor=actor)
+    with open_for_writing(session, store) as opened:
+        opened.register(record, actor=actor)
+    return token_result(token, raw=raw, record=record.id)

@@ -11,8 +11,11 @@ LARGE: Final = 6 * 1024
 """Characters of a token from which on it may not fit where tokens travel: servers take 8 KiB of headers."""
 
 
-def token_result(token: "Biscuit | UnverifiedBiscuit", *, raw: bool) -> Result:
-    """Returns a token as the result of a command. Nothing but this prints one."""
+def token_result(token: "Biscuit | UnverifiedBiscuit", *, raw: bool, record: str | None = None) -> Result:
+    """Returns a token as the result of a command, with the id of its record if it has one.
+
+    Nothing but this prints a token.
+    """
     text = token.to_base64()
     data: dict[str, Any] = {
         "token": text,
@@ -21,6 +24,8 @@ def token_result(token: "Biscuit | UnverifiedBiscuit", *, raw: bool) -> Result:
         "sealed": token.sealed,
         "revocation_ids": token.revocation_ids,
     }
+    if record is not None:
+        data["id"] = record
     return Result(text=text, data=data, raw=token.to_bytes() if raw else None, notes=size_notes(text))
 
 

@@ -1,39 +1,52 @@
-"""`cap revoke` and `cap revoked`."""
+"""`cap revoke`."""
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from capability.cli.chains import Chain, chain_of, id_option, not_registered, parse_id, record_ids, shown_id
 from capability.cli.failures import Exit, Failure, usage
 from capability.cli.group import command
-from capability.cli.inputs import Session
+from capability.cli.inputs import Session, at_terminal
+from capability.cli.keyfiles import public_key as read_public_key
 from capability.cli.keyfiles import public_keys
-from capability.cli.moments import rfc_3339
+from capability.cli.moments import parse_moment, rfc_3339
 from capability.cli.options import raw_option, root_options, store_option, token_argument
 from capability.cli.output import Result, one_line
-from capability.cli.stores import open_for_writing, url_for_reading
+from capability.cli.registering import parse_owner
+from capability.cli.stores import open_for_writing
 
 if TYPE_CHECKING:
-    from capability.store import Revocation
+    from capability.store import Owner, Record, Store
 
-_ED25519_SIGNATURE: Final = 64
-_ANY_P256_KEY: Final = "secp256r1/036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
-"""The curve's generator. The canonical form of a signature does not depend on the key."""
 
-id_option = click.option(
-    "--id",
-    "identifiers",
-    multiple=True,
-    metavar="HEX",
-    help="A revocation id, as `cap inspect` shows it; repeatable.",
-)
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is to be revoked: one of ids, records, all of an owner, or all of a tenant.
+
+    `meaning` says what it does, for who is asked. `many` is true where it may hit more than one expects.
+    """
+
+    meaning: str
+    ids: tuple[bytes, ...] = ()
+    expires: datetime | None = None
+    name: str | None = None
+    owner: "Owner | None" = None
+    tenant: str | None = None
+    before: datetime | None = None
+    many: bool = False
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 @command(
     "revoke",
     "cap revoke token --reason 'laptop lost'",
-    "cap revoke --id 5f2c... --actor ann",
-    "cap revoke token --block 1",
+    "cap revoke --id tok_... --actor ann",
+    "cap revoke --owner ann --reason 'left the company' --yes",
+    "cap revoke --tenant acme --before 2026-12-01T00:00:00Z --yes",
 )
 @token_argument
 @id_option
@@ -42,8 +55,21 @@ id_option = click.option(
     type=click.IntRange(0),
     help="Revoke what descends from this block of TOKEN, not all.  [default: 0]",
 )
+@click.option("--name", help="Revoke every token that was minted with this name.")
+@click.option("--owner", metavar="OWNER", help="Revoke every token of an owner: ann, service:billing.")
+@click.option("--tenant", help="Revoke every token of a tenant.")
+@click.option("--root-key", metavar="KEY|FILE", help="Revoke every token of this root key.")
+@click.option(
+    "--key-id", type=click.IntRange(0, 2**32 - 1), help="The same, by the key's id in the issuer's key set."
+)
+@click.option(
+    "--before",
+    metavar="WHEN",
+    help="With --owner or --tenant: only what was minted before a time, or 7d ago.",
+)
 @click.option("--reason", help="Why, for those who look later.")
 @click.option("--actor", envvar="CAP_ACTOR", show_envvar=True, help="Who revokes.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @root_options
 @raw_option
 @store_option
@@ -53,153 +79,201 @@ def revoke(
     token: str | None,
     identifiers: tuple[str, ...],
     block: int | None,
+    name: str | None,
+    owner: str | None,
+    tenant: str | None,
+    root_key: str | None,
+    key_id: int | None,
+    before: str | None,
     reason: str | None,
     actor: str | None,
+    yes: bool,
     public_key: str | None,
     keys: str | None,
     raw: bool,
     store: str | None,
 ) -> Result:
-    """Revoke TOKEN, and with it every token that was narrowed from it.
+    """Revoke TOKEN, and with it every token that was narrowed from it. There is no way back.
 
     With --block N only the tokens that hold this block N are revoked: --block 0, the root, is all of them.
-    With --id nothing is read. Revoking again changes nothing.
+    With --id, --name, --owner, --tenant, --root-key or --key-id no token is read. --owner and --tenant mean
+    what is registered now, not what is minted later; --root-key means every token of the key, also later
+    and unregistered ones. Revoking again changes nothing.
 
-    If a public key is configured, TOKEN must be one of its tokens.
+    At a terminal you are asked first. Elsewhere, what may mean many tokens needs --yes.
+
+    If a public key is configured, TOKEN must be one of its tokens. The revision that is printed is the one
+    from which on a verifier of this store refuses what was revoked.
     """
-    if identifiers:
-        if token is not None or block is not None:
-            raise usage("both a token and --id were given", "leave one of them out")
-        ids = [_parse_id(each) for each in identifiers]
-        notes: tuple[str, ...] = ()
-    else:
-        chain, notes = _chain(session, token, public_key, keys, raw=raw)
-        index = block or 0
-        if index >= len(chain):
-            raise Failure(
-                Exit.TOKEN_OR_KEY,
-                "token.block",
-                f"there is no block {index}: the last one of the token is {len(chain) - 1}",
-                "`cap inspect` shows the blocks of a token",
-            )
-        ids = [chain[index]]
-    with open_for_writing(session, store) as opened:
-        try:
-            revision = opened.revoke(ids, reason=reason, actor=actor)
-        except ValueError as error:
-            raise usage(str(error), "write --reason and --actor in UTF-8") from error
-    hexes = [each.hex() for each in ids]
-    text = "\n".join(f"revoked {each}" for each in hexes) + f"\nrevision {revision}"
-    return Result(text, {"revoked": hexes, "revision": revision}, notes=notes)
-
-
-@command("revoked", "cap revoked", "cap revoked token", "cap revoked --id 5f2c...")
-@token_argument
-@id_option
-@root_options
-@raw_option
-@store_option
-@click.pass_obj
-def revoked(
-    session: Session,
-    token: str | None,
-    identifiers: tuple[str, ...],
-    public_key: str | None,
-    keys: str | None,
-    raw: bool,
-    store: str | None,
-) -> Result:
-    """List what is revoked; or say whether TOKEN, or an id, is.
-
-    TOKEN is a file, or - for stdin; without it and without --id, all revocations are listed. The exit code
-    is 1 when TOKEN or one of the ids is revoked.
-    """
-    if token is not None and identifiers:
-        raise usage("both a token and --id were given", "leave one of them out")
-    ids: tuple[bytes, ...] | None = None
+    given = [bool(identifiers), *(each is not None for each in (name, owner, tenant, root_key, key_id))]
+    if sum(given) > 1 or (any(given) and (token is not None or block is not None)):
+        raise usage("several ways to say what to revoke were given", "leave all but one of them out")
+    if before is not None and owner is None and tenant is None:
+        raise usage("--before goes with --owner or --tenant", "say whose tokens are meant")
     notes: tuple[str, ...] = ()
-    if identifiers:
-        ids = tuple(_parse_id(each) for each in identifiers)
-    elif token is not None:
-        ids, notes = _chain(session, token, public_key, keys, raw=raw)
-    url = url_for_reading(session, store)
-    listed: tuple[Revocation, ...] = ()
-    if url is None:
-        notes = (*notes, "there is no store yet, and none is configured")
-    else:
-        from capability.store import open_store
-
-        with open_store(url) as opened:
-            listed = opened.revocations()
-    if ids is not None:
-        listed = tuple(each for each in listed if each.id in ids)
-    data = {"revocations": [_as_data(each) for each in listed]}
-    text = "\n".join(_as_line(each) for each in listed) or (
-        "nothing is revoked" if ids is None else "not revoked"
-    )
-    return Result(text, data, exit=Exit.DENIED if ids is not None and listed else Exit.DONE, notes=notes)
-
-
-def _chain(
-    session: Session, token: str | None, public_key: str | None, keys: str | None, *, raw: bool
-) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
-    """Returns the canonical ids of a token, verified if there is a key to verify it by, and notes."""
-    from capability.tokens import UnverifiedBiscuit
-
-    unverified = UnverifiedBiscuit.from_base64(session.read_token(token, raw=raw))
-    root = public_keys(session, public_key, keys)
-    if root is not None:
-        return unverified.verify(root).canonical_revocation_ids, ()
-    ids = tuple(_canonical(bytes.fromhex(each)) for each in unverified.revocation_ids)
-    return ids, ("the token was not verified: no public key is configured",)
+    chain: Chain | None = None
+    if not any(given):
+        chain, notes = chain_of(session, token, public_key, keys, raw=raw)
+        _check_block(chain, block or 0)
+    raw_ids = [each if each.startswith("tok_") else parse_id(each) for each in identifiers]
+    whose = None if owner is None else parse_owner(owner)
+    limit = None if before is None else _past(before)
+    key = _root_key(session, root_key, key_id, public_key, keys)
+    if reason is not None or actor is not None:
+        _check_words(reason, actor, name, tenant)
+    with open_for_writing(session, store) as opened:
+        if chain is not None:
+            target = _of_chain(opened, chain, block or 0)
+        elif identifiers:
+            target = _of_ids(opened, raw_ids)
+        elif name is not None:
+            target = _of_name(opened, name)
+        elif key is not None:
+            target = _of_key(key)
+        else:
+            target = _of_all(opened, whose, tenant, limit)
+        _confirm(target, yes=yes)
+        revision = _apply(opened, target, reason, actor)
+    revoked = [shown_id(each) for each in target.ids]
+    said = [f"revoked {each}" for each in revoked] or [f"revoked {one_line(target.meaning)}"]
+    data: dict[str, Any] = {"revoked": revoked, "revision": revision, **target.data}
+    return Result("\n".join([*said, f"revision {revision}"]), data, notes=notes)
 
 
-def _parse_id(text: str) -> bytes:
+def _check_block(chain: Chain, index: int) -> None:
+    if index >= len(chain.ids):
+        raise Failure(
+            Exit.TOKEN_OR_KEY,
+            "token.block",
+            f"there is no block {index}: the last one of the token is {len(chain.ids) - 1}",
+            "`cap inspect` shows the blocks of a token",
+        )
+
+
+def _check_words(*words: str | None) -> None:
+    from capability.store.records import check_words
+
     try:
-        identifier = bytes.fromhex(text.strip())
+        check_words(*words)
     except ValueError as error:
-        raise _no_id() from error
-    if not identifier:
-        raise _no_id()
-    return _canonical(identifier)
+        raise usage(str(error), "write --reason and --actor in UTF-8") from error
 
 
-def _canonical(identifier: bytes) -> bytes:
-    """Returns the form under which an id is kept: an ECDSA signature has a twin that means the same."""
-    if len(identifier) == _ED25519_SIGNATURE:
-        return identifier
-    from capability.errors import SignatureError
-    from capability.keys import PublicKey
-
-    try:
-        return PublicKey(_ANY_P256_KEY).canonical_signature(identifier)
-    except SignatureError as error:
-        raise _no_id() from error
+def _past(text: str) -> datetime:
+    moment = parse_moment(text, "--before")
+    return datetime.now(UTC) - moment if isinstance(moment, timedelta) else moment
 
 
-def _no_id() -> Failure:
-    return Failure(
-        Exit.TOKEN_OR_KEY,
-        "revocation_id.format",
-        "that is no revocation id",
-        "copy the whole hex from `cap inspect`",
+def _of_chain(store: "Store", chain: Chain, index: int) -> Target:
+    record = store.registered(chain.ids[0])
+    what = "the token" if record is None else _named(record)
+    meaning = (
+        f"{what} and every token that was narrowed from it"
+        if index == 0
+        else f"every token that holds block {index} of {what}, and what was narrowed from them"
+    )
+    return Target(meaning, ids=(chain.ids[index],), expires=chain.expiries[index])
+
+
+def _of_ids(store: "Store", identifiers: list[str | bytes]) -> Target:
+    ids = record_ids(store, identifiers)
+    count = "1 id" if len(ids) == 1 else f"{len(ids)} ids"
+    return Target(f"{count}, and every token that was narrowed from what holds them", ids=ids)
+
+
+def _of_name(store: "Store", name: str) -> Target:
+    from capability.store import Selection
+
+    records = store.records(Selection(name=name))
+    if not records:
+        raise not_registered()
+    return Target(
+        f"{_count(len(records))} with the name {name!r}, and every token that was narrowed from them",
+        ids=tuple(each.root for each in records),
+        name=name,
+        many=len(records) > 1,
     )
 
 
-def _as_data(revocation: "Revocation") -> dict[str, Any]:
-    return {
-        "id": revocation.id.hex(),
-        "reason": revocation.reason,
-        "actor": revocation.actor,
-        "at": rfc_3339(revocation.at),
-        "revision": revocation.revision,
-    }
+def _root_key(
+    session: Session, text: str | None, key_id: int | None, public_key: str | None, keys: str | None
+) -> str | None:
+    """Returns the root key whose tokens are meant, None when no key is."""
+    if text is not None:
+        return repr(read_public_key(text))
+    if key_id is None:
+        return None
+    found = public_keys(session, public_key, keys)
+    entries = found if isinstance(found, Iterable) else ()
+    key = next((entry.key for entry in entries if entry.key_id == key_id), None)
+    if key is None:
+        raise usage(
+            f"no key set says which key has the id {key_id}",
+            "name the key set with --keys, or pass --root-key",
+        )
+    return repr(key)
 
 
-def _as_line(revocation: "Revocation") -> str:
-    line = f"{rfc_3339(revocation.at)}  {revocation.id.hex()}"
-    if revocation.actor:
-        line += f"  by {revocation.actor}"
-    if revocation.reason:
-        line += f"  {revocation.reason}"
-    return one_line(line)
+def _of_key(key: str) -> Target:
+    from capability.revocation import key_mark
+
+    return Target(
+        f"every token of the root key {key}, whenever it was or will be minted",
+        ids=(key_mark(key),),
+        many=True,
+    )
+
+
+def _of_all(store: "Store", owner: "Owner | None", tenant: str | None, before: datetime | None) -> Target:
+    from capability.store import Selection
+
+    if not store.records(Selection(owner=owner, tenant=tenant), limit=1):
+        raise not_registered()
+    whose = f"of {owner}" if owner is not None else f"of the tenant {tenant!r}"
+    when = "so far" if before is None else f"before {rfc_3339(before)}"
+    return Target(
+        f"every token {whose} that was minted {when}, and what was narrowed from them",
+        owner=owner,
+        tenant=tenant,
+        before=before,
+        many=True,
+        data={
+            "owner": None if owner is None else str(owner),
+            "tenant": tenant,
+            "before": None if before is None else rfc_3339(before),
+        },
+    )
+
+
+def _confirm(target: Target, *, yes: bool) -> None:
+    if yes:
+        return
+    if at_terminal():
+        click.echo(f"this revokes {one_line(target.meaning)}; there is no way back", err=True)
+        click.confirm("go on?", abort=True, err=True)
+    elif target.many:
+        raise usage(f"this revokes {one_line(target.meaning)}", "pass --yes if that is meant", "usage.yes")
+
+
+def _apply(store: "Store", target: Target, reason: str | None, actor: str | None) -> int:
+    from capability.store import Selection
+
+    try:
+        if target.name is not None:
+            return store.revoke_selected(Selection(name=target.name), reason=reason, actor=actor)
+        if target.ids:
+            return store.revoke(target.ids, reason=reason, actor=actor, expires=target.expires)
+        return store.revoke_all_of(
+            target.owner, target.tenant, before=target.before, reason=reason, actor=actor
+        )
+    except ValueError as error:
+        raise usage(str(error), "write --reason and --actor in UTF-8") from error
+
+
+def _named(record: "Record") -> str:
+    parts = [record.id, *([] if record.name is None else [repr(record.name)])]
+    return " ".join(parts) + ("" if record.owner is None else f" of {record.owner}")
+
+
+def _count(number: int) -> str:
+    return "1 token" if number == 1 else f"{number} tokens"

@@ -62,12 +62,6 @@ class DeferredStore:
             return store.status(revocation_ids)
 
 
-def ensure_configured(session: Session, flag: str | None) -> None:
-    """Makes the store that is configured, if one is, where there is none yet."""
-    if _configured(session, flag) is not None:
-        open_for_writing(session, flag).close()
-
-
 def _configured(session: Session, flag: str | None) -> str | None:
     url = session.config.store if flag is None else flag
     if url == "memory:":

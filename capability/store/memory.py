@@ -222,6 +222,10 @@ class MemoryStore:
         with self._lock:
             return tuple(problems(self.audit(), self.heads()))
 
+    def problems(self) -> tuple[str, ...]:
+        """Returns what is damaged: here, nothing but the trail could be."""
+        return self.audit_problems()
+
     def close(self) -> None:
         """Forgets nothing, but answers no more."""
         self._open = False
@@ -243,7 +247,7 @@ class MemoryStore:
 
     def _seen(self, record: Record) -> Record:
         revoked = self._is_revoked(record.root) or (
-            record.key_id is not None and key_mark(record.key_id) in self._revoked
+            record.root_key is not None and key_mark(record.root_key) in self._revoked
         )
         return record.seen_by(revoked=revoked, last_used=self._used.get(record.root))
 

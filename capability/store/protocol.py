@@ -123,6 +123,10 @@ class Store(RevisedSource, Protocol):
         """Returns what is wrong with the audit trail at this moment, a sentence for each break of a chain."""
         ...
 
+    def problems(self) -> tuple[str, ...]:
+        """Returns what is damaged, a sentence each: what holds the data, and the audit trail."""
+        ...
+
     def close(self) -> None:
         """Lets go of files and connections. Nothing can be asked afterwards."""
         ...

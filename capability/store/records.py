@@ -60,6 +60,7 @@ class Record:
     tenant: str | None = None
     applications: tuple[str, ...] | None = None
     scopes: tuple[str, ...] | None = None
+    root_key: str | None = None
     key_id: int | None = None
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
     expires: datetime | None = None
@@ -74,7 +75,7 @@ class Record:
             raise ValueError("the root id of a record is empty")
         if not _ID.fullmatch(self.id):
             raise ValueError(f"{self.id!r} is not the id of a record: {ID_PREFIX} and 16 characters")
-        for what in ("name", "tenant", "created_by"):
+        for what in ("name", "tenant", "root_key", "created_by"):
             value = getattr(self, what)
             if value is not None:
                 check_text(f"the {what} of a record", value)
@@ -163,6 +164,11 @@ class Rule:
     actor: str | None
     at: datetime
     revision: int
+
+    def names(self, record: Record) -> bool:
+        """Returns whether `record` is of whom, and created when, the rule says. A store asks for more."""
+        whose = self.owner == record.owner if self.owner is not None else self.tenant == record.tenant
+        return whose and (self.before is None or record.created < self.before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import pytest
 
 from capability.cli.entry import cap
 from capability.cli.failures import redact
+from capability.cli.group import LazyGroup
 from capability.cli.moments import in_words, parse_moment
 from capability.decision import Decision
 from tests.cli.conftest import ROOT, Shell
@@ -20,8 +21,10 @@ def test_mint_answers_with_a_token_and_nothing_else(issuer: Shell) -> None:
     run = issuer.cap("mint", "a(1);")
     assert re.fullmatch(r"[A-Za-z0-9_-]+={0,2}\n", run.text)
     assert run.stderr == ""
-    document = issuer.cap("mint", "a(1);", "--json").json
+    document = issuer.cap("mint", "a(1);", "--json", "--no-store").json
     assert set(document) == {"token", "size", "blocks", "sealed", "revocation_ids"}
+    registered = issuer.cap("mint", "a(1);", "--json").json
+    assert set(registered) - set(document) == {"id"}
     assert document["size"] == len(document["token"])
     assert document["blocks"] == 1
 
@@ -200,8 +203,11 @@ def test_completion(shell: Shell, shell_name: str) -> None:
 def test_every_command_has_an_example_and_json(shell: Shell) -> None:
     context = cap.make_context("cap", ["verify"])
     groups = {name: cap.get_command(context, name) for name in cap.list_commands(context)}
-    commands: list[tuple[str, ...]] = [(name,) for name in groups if name != "third-party"]
-    commands += [("third-party", name) for name in ("request", "sign", "append")]
+    commands = [
+        (name, *below)
+        for name, group in groups.items()
+        for below in ([(each,) for each in group.lazy] if isinstance(group, LazyGroup) else [()])
+    ]
     for words in commands:
         text = shell.ok(*words, "--help")
         assert "\nExamples:\n  cap " in text, words

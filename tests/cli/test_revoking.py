@@ -1,5 +1,6 @@
 """`cap revoke`, `cap revoked`, and `cap verify` beside a store."""
 
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -128,6 +129,7 @@ def test_a_token_of_somebody_else_is_not_revoked(stored: Shell) -> None:
 
 
 def test_without_a_store_nothing_is_asked_and_that_is_said(issuer: Shell) -> None:
+    remove_own_store(issuer)
     run = issuer.cap("verify", "token", *READ, "--json")
     assert run.exit == 0
     assert run.json["revocation_checked"] is False
@@ -135,7 +137,20 @@ def test_without_a_store_nothing_is_asked_and_that_is_said(issuer: Shell) -> Non
     assert not Path(issuer.env["XDG_DATA_HOME"]).exists()
 
 
+def test_minting_makes_the_user_s_own_store_unless_told_not_to(issuer: Shell) -> None:
+    remove_own_store(issuer)
+    issuer.ok("mint", "a(1);", "--no-store")
+    assert not Path(issuer.env["XDG_DATA_HOME"]).exists()
+    issuer.ok("mint", "a(1);")
+    assert (Path(issuer.env["XDG_DATA_HOME"]) / "cap" / "cap.db").is_file()
+
+
+def remove_own_store(shell: Shell) -> None:
+    shutil.rmtree(shell.env["XDG_DATA_HOME"])
+
+
 def test_the_user_s_own_store_is_made_by_the_first_revocation_and_then_asked(issuer: Shell) -> None:
+    remove_own_store(issuer)
     assert "no store yet" in issuer.cap("revoked").stderr
     issuer.ok("revoke", "token")
     assert (Path(issuer.env["XDG_DATA_HOME"]) / "cap" / "cap.db").is_file()

@@ -21,14 +21,14 @@ RULED: Final = (
 
 REVOKED: Final = (
     "(EXISTS (SELECT 1 FROM revocations v WHERE v.id = t.root)"
-    " OR EXISTS (SELECT 1 FROM revocations v WHERE v.id = CAST('key-id:' || t.key_id AS BLOB))"
+    " OR EXISTS (SELECT 1 FROM revocations v WHERE v.id = CAST('root-key:' || t.root_key AS BLOB))"
     f" OR {RULED})"
 )
 """Whether the token `t` is revoked, by its own id, its key's or a rule."""
 
 COLUMNS: Final = (
     "t.id, t.root, t.name, t.owner, t.tenant, t.key_id, t.applications, t.scopes, t.created, t.expires,"
-    " t.created_by, t.last_used"
+    " t.created_by, t.last_used, t.root_key"
 )
 
 
@@ -82,7 +82,7 @@ def insert(connection: sqlite3.Connection, record: Record) -> None:
     try:
         cursor = connection.execute(
             "INSERT INTO tokens (id, root, name, owner, tenant, key_id, applications, scopes, created,"
-            " expires, created_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " expires, created_by, root_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 record.id,
                 record.root,
@@ -95,6 +95,7 @@ def insert(connection: sqlite3.Connection, record: Record) -> None:
                 micros(record.created),
                 micros(record.expires),
                 record.created_by,
+                record.root_key,
             ),
         )
     except sqlite3.IntegrityError as error:
@@ -122,7 +123,8 @@ def record(row: Sequence[Any]) -> Record:
             expires=None if row[9] is None else moment(row[9]),
             created_by=row[10],
             last_used=None if row[11] is None else moment(row[11]),
-            revoked=bool(row[12]),
+            root_key=row[12],
+            revoked=bool(row[13]),
         )
     except (ValueError, TypeError) as error:
         raise StoreSchemaError("the store holds a record that cannot be read") from error

@@ -33,7 +33,7 @@ MIGRATIONS: Final = (
         " serial INTEGER PRIMARY KEY AUTOINCREMENT,"
         " id TEXT NOT NULL UNIQUE,"
         " root BLOB NOT NULL UNIQUE CHECK (typeof(root) = 'blob'),"
-        " name TEXT, owner TEXT, tenant TEXT, key_id INTEGER, applications TEXT, scopes TEXT,"
+        " name TEXT, owner TEXT, tenant TEXT, root_key TEXT, key_id INTEGER, applications TEXT, scopes TEXT,"
         " created INTEGER NOT NULL, expires INTEGER, created_by TEXT, last_used INTEGER)",
         "CREATE INDEX tokens_by_owner ON tokens (owner) WHERE owner IS NOT NULL",
         "CREATE INDEX tokens_by_tenant ON tokens (tenant) WHERE tenant IS NOT NULL",

@@ -260,6 +260,14 @@ class SQLiteStore:
             )
             return tuple(problems((Entry(*row) for row in rows), _heads(database.conn)))
 
+    def problems(self) -> tuple[str, ...]:
+        """Returns what is damaged: pages and indexes of the file, references, and the audit trail."""
+        with self._connection.reading() as database:
+            found = [row[0] for row in database.conn.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            broken = database.conn.execute("PRAGMA foreign_key_check").fetchall()
+            found += [f"a row of {row[0]} refers to what is not there" for row in broken]
+        return (*found, *self.audit_problems())
+
     def close(self) -> None:
         """Closes the connection. Nothing can be asked afterwards."""
         self._connection.close()
