@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 
 	"$$python" -c '$(IS_NEW_ENOUGH)' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench fuzz vectors proto docs clean
+.PHONY: help demo test check format bench fuzz vectors proto docs clean soak
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -41,6 +41,9 @@ bench: $(BENCH_DEPS) ## time this project beside biscuit-python
 
 fuzz: $(DEV_DEPS) ## N random cases against biscuit-python (N=100000)
 	$(BIN)/python -m tests.differential.fuzz $(N)
+
+soak: $(DEV_DEPS) ## kill a store's writer 200 times
+	CAP_KILLS=200 $(BIN)/pytest -q tests/store/test_crashes.py
 
 vectors: $(DEV_DEPS) ## write spec/vectors again
 	$(BIN)/python -m spec.generate
