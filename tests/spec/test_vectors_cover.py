@@ -72,6 +72,7 @@ WITHOUT_VECTOR = {
     "store.unavailable": "a store's failure",
     "store.schema": "a store's failure",
     "store.url": "a store's failure",
+    "store.rollback": "a store's failure",
     "token.block": "misuse of the API",
     "token.sealed": "misuse of the API",
     "token.serialization": "misuse of the API",
