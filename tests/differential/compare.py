@@ -1,11 +1,14 @@
 """One case on both engines, and what they tell differently."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
 from capability.datalog.parser import parse_block
+from capability.datalog.program import Program
+from capability.datalog.residual import Residuals
 from capability.keys import PublicKey
 from tests.differential.canonical import canonical
 from tests.differential.cases import PUBLIC_KEYS, Case
@@ -24,10 +27,14 @@ from tests.differential.engines import (
     report,
     token_texts,
 )
+from tests.paths import LIMITS, engine_answer, residual_answer
 from tests.reference.evaluator import authorize
 
 RERUNS: Final = 30
 """How often the peer is run again before an outcome of its own counts as its only one."""
+PATHS: Final[Counter[str]] = Counter()
+"""How our compiled path decided the cases so far."""
+_RESIDUALS: Final = Residuals(LIMITS)
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,10 @@ class Finding:
 
     case: Case
     aspect: str
-    """`accepts`, `token`, `stated`, `outcome`, `world` or `answers`, and after a colon of what."""
+    """`accepts`, `token`, `stated`, `outcome`, `world` or `answers`, and after a colon of what.
+
+    Or `path`: what our engine says, and what our compiled path does.
+    """
     ours: Any
     peers: tuple[Any, ...]
     """What the peer told: different things if its runs differ."""
@@ -82,6 +92,7 @@ def compare(case: Case) -> Result:
             return Result("refused")
         return Result("refused", (Finding(case, "accepts", accepted, (peers_accept,)),))
     findings = list(_compare_tokens(case, token, peers_token))
+    findings += _compare_paths(case, token, ours.program)
     authorizer = ours.build(token)
     fresh = authorizer.raw_snapshot()
     told = report(authorizer, query)
@@ -107,6 +118,19 @@ def _compare_tokens(case: Case, ours: Any, peers: Any) -> Iterator[Finding]:
     for name, value in mine.items():
         if value != theirs[name] and canonical(value) != canonical(theirs[name]):
             yield Finding(case, f"token:{name}", canonical(value), (canonical(theirs[name]),))
+
+
+def _compare_paths(case: Case, token: Any, program: Program) -> Iterator[Finding]:
+    blocks = [
+        (block.program, None if key is None else key.scope)
+        for block, key in zip(token.blocks, token.external_keys, strict=True)
+    ]
+    answer = residual_answer(_RESIDUALS, blocks, program)
+    PATHS[answer if isinstance(answer, str) else f"decided {answer[0] >= 0}"] += 1
+    if not isinstance(answer, str):
+        expected = engine_answer(blocks, program)
+        if answer != expected:
+            yield Finding(case, "path", expected, (answer,))
 
 
 def _differences(

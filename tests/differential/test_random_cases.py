@@ -13,7 +13,7 @@ from capability.datalog.engine import World
 from capability.keys import KeyPair, PrivateKey
 from tests.differential.canonical import canonical
 from tests.differential.cases import EXTERNAL_KEYS, PUBLIC_KEYS, Block, Case, random_case
-from tests.differential.compare import Finding
+from tests.differential.compare import PATHS, Finding
 from tests.differential.differences import DIFFERENCES, explanation
 from tests.differential.tally import Tally, smallest, tally
 
@@ -50,6 +50,13 @@ def test_both_engines_tell_the_same(first: int) -> None:
     assert not rare, f"too few: {rare}; {counted}"
     assert counted.outcomes["refused"] + counted.outcomes["discarded"] <= 0.02 * CHUNK, counted
     assert not list(counted.too_often_explained()), counted
+
+
+def test_the_compiled_path_decides_many_of_them() -> None:
+    PATHS.clear()
+    tally(range(100))
+    assert PATHS["decided True"] >= 10, PATHS
+    assert PATHS["decided False"] >= 2, PATHS
 
 
 def test_a_seed_stands_for_one_case() -> None:
