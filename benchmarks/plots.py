@@ -1,5 +1,6 @@
-"""Draws the curves as PNG files for docs/."""
+"""Draws the curves as PNG files for docs/; `python -m benchmarks.plots` draws those of results.json again."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -7,6 +8,7 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from benchmarks import report
 from benchmarks.curves import COLD, PREPARED, WHOLE, Curve
 
 _STYLES: Final[dict[str, dict[str, Any]]] = {
@@ -45,5 +47,15 @@ def draw(curves: Iterable[Curve], folder: Path) -> None:
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8, frameon=False)
         low, high = axes.get_ylim()
-        axes.set_ylim(min(low, 1), max(high, 10))
+        axes.set_ylim(min(low, 1), high * 8)  # room for the legend
         figure.savefig(folder / file_name(curve.name), dpi=130, metadata={"Software": None})
+
+
+def main() -> None:
+    """Draws what was measured last."""
+    results = json.loads(report.RESULTS.read_text("utf-8"))
+    draw([Curve(**curve) for curve in results["curves"]], report.DOCUMENT.parent)
+
+
+if __name__ == "__main__":
+    main()
