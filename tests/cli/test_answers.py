@@ -321,3 +321,14 @@ def test_redaction() -> None:
     assert redact(ROOT.text()) == "ed25519-private/..."
     for harmless in (repr(ROOT.public_key), "ab" * 64, "/home/someone/" + "folder/" * 20 + "token"):
         assert redact(harmless) == harmless
+
+
+def test_what_is_odd_about_a_policy_is_a_warning(issuer: Shell) -> None:
+    token = issuer.ok("mint", "a(1);")
+    run = issuer.cap("verify", "-o", "read", "--policy", "allow if operatoin($o); allow if true", stdin=token)
+    assert run.exit == 0
+    warning = "warning: operatoin($o) looks like operation(...) misspelt: allow if operatoin($o)\n"
+    assert run.stderr == warning
+    run = issuer.cap("verify", "--policy", "allow if false", stdin=token)
+    assert run.exit == 4
+    assert run.stderr.startswith("error: nothing could ever be allowed by this policy")
