@@ -1,6 +1,7 @@
 """`cap verify`."""
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -96,31 +97,35 @@ def verify(
 
     check_used(parameters, [rules])
     stated = [Fact(each) for each in facts]
-    try:
-        guard = Guard(
-            root,
-            rules,
-            None if url is None else DeferredStore(url),
-            parameters=parameters.terms,
-            scope_parameters=parameters.keys,
-        )
-    except ValueError as error:
-        raise Failure(Exit.PROGRAM, "language.policy", str(error), "leave that out of the policy") from error
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            guard = Guard(
+                root,
+                rules,
+                None if url is None else DeferredStore(url),
+                parameters=parameters.terms,
+                scope_parameters=parameters.keys,
+            )
+        except ValueError as error:
+            hint = "leave that out of the policy"
+            raise Failure(Exit.PROGRAM, "language.policy", str(error), hint) from error
     named = {"application": applications, "operation": operations, "resource": resources, "tenant": tenants}
     asked = {name: values or None for name, values in named.items()}
     try:
         decision = guard.check(session.read_token(token, raw=raw), facts=stated, **asked)
     except ValueError as error:
         raise usage(str(error), "see the examples in `cap verify --help`") from error
-    return _result(decision)
+    return _result(decision, tuple(one_line(str(warning.message)) for warning in caught))
 
 
-def _result(decision: "Decision") -> Result:
+def _result(decision: "Decision", notes: tuple[str, ...]) -> Result:
     """Returns a yes or a no as a result; and what is neither as a failure."""
     data = {**decision.to_dict(), "revocation_checked": decision.revocation_revision is not None}
     line = one_line(decision.reason)
     if decision.exit_code in (Exit.DONE, Exit.DENIED):
         word = decision.outcome.value
-        return Result(line if line.startswith(word) else f"{word}: {line}", data, exit=decision.exit_code)
+        text = line if line.startswith(word) else f"{word}: {line}"
+        return Result(text, data, exit=decision.exit_code, notes=notes)
     failure = Failure(Exit(decision.exit_code), decision.code, line, hint_for(decision.code))
-    return Result("", data, exit=decision.exit_code, failure=failure)
+    return Result("", data, exit=decision.exit_code, notes=notes, failure=failure)

@@ -6,14 +6,17 @@ code.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from capability.datalog.program import Closure, Expression, Op, Predicate, Query, Value
-from capability.datalog.terms import ARRAY, BOOL, INTEGER, MAP, SET, VARIABLE, Term
+from capability.datalog.terms import BOOL, INTEGER, SET, VARIABLE, Term
 
 SLOT: Final = -1
 """The kind of a lifted constant: `(SLOT, (index, type))`."""
 
+_SHARED_SIZE: Final = 256
+"""Up to which size, in bytes, equal sets are one object."""
 ScalarType: TypeAlias = int
 StaticType: TypeAlias = tuple[int, int | None]
 """The kind of a value, and for sets the kind of its members (None: an empty set)."""
@@ -37,11 +40,18 @@ def raw_value(term: Term) -> Any:
     a scalar bare, a set of scalars as a frozenset of bare values.
     """
     kind, value = term
-    if kind == SET:
-        return frozenset(member for _, member in value)
-    if kind in (ARRAY, MAP):
+    if kind != SET:
         return value
-    return value
+    # many tokens name the same few operations and applications; large sets are not kept for others
+    small = sum(len(member) if isinstance(member, str | bytes) else 8 for _, member in value) <= _SHARED_SIZE
+    return _shared_members(value) if small else _members(value)
+
+
+def _members(members: tuple[Term, ...]) -> frozenset[Any]:
+    return frozenset(value for _, value in members)
+
+
+_shared_members = lru_cache(4096)(_members)
 
 
 @dataclass(slots=True)
