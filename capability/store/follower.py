@@ -12,7 +12,7 @@ from typing import Self
 from capability.errors import StoreError, StoreUnavailable
 from capability.revocation import RevocationStatus
 from capability.store.index import RevocationIndex
-from capability.store.protocol import Store
+from capability.store.protocol import Store, WakingStore
 
 
 class Follower:
@@ -21,7 +21,7 @@ class Follower:
     Once the copy is older than `max_stale` seconds, nothing is answered but StoreUnavailable, so a guard
     denies; None goes on for ever with what is known, which a person must choose. A store that went back to an
     older revision is refused, and so the copy grows old. As a context manager it polls by itself every
-    `interval` seconds.
+    `interval` seconds, and sooner when the store wakes it (`WakingStore`); leaving takes as long as that.
 
     >>> from capability.store.memory import MemoryStore
     >>> store = MemoryStore()
@@ -45,6 +45,7 @@ class Follower:
         if interval <= 0 or (max_stale is not None and max_stale <= 0):
             raise ValueError("max_stale and interval are positive numbers of seconds")
         self._store = store
+        self._waking = store if isinstance(store, WakingStore) else None
         self._max_stale = max_stale
         self._interval = interval
         self._min_revision = min_revision
@@ -104,11 +105,23 @@ class Follower:
             self._thread.join()
 
     def _follow(self) -> None:
-        while not self._stop.wait(self._interval):
+        while self._goes_on():
             try:
                 self.poll()
             except StoreError:
-                continue  # counted; the age tells, and past max_stale nothing is answered
+                # Counted; the age tells, and past max_stale nothing is answered. A store that fails at once
+                # must not be asked without a pause.
+                self._stop.wait(self._interval)
+
+    def _goes_on(self) -> bool:
+        """Waits for something to pull, `interval` seconds at most; returns whether it is still wanted."""
+        if self._waking is None:
+            return not self._stop.wait(self._interval)
+        try:
+            self._waking.wait(self._revision, self._interval)
+        except StoreError:
+            return not self._stop.wait(self._interval)
+        return not self._stop.is_set()
 
     def _checked(self) -> tuple[int, float]:
         # In this order: a poll in between makes the age look greater than it is, never smaller.

@@ -35,6 +35,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        self._moved = threading.Condition(self._lock)
         self._records: dict[bytes, Record] = {}
         self._used: dict[bytes, datetime] = {}
         self._revoked: dict[bytes, Revocation] = {}
@@ -150,7 +151,7 @@ class MemoryStore:
                 self._rules.append(
                     (Rule(owner, tenant, until, reason, actor, moment, self._revision + 1), meant)
                 )
-                self._revision += 1
+                self._grow()
             self.note([revoked_all_of(owner, tenant, until, reason, actor, moment, self._revision)])
             return self._revision
 
@@ -177,6 +178,12 @@ class MemoryStore:
                 if rule.revision > since:
                     ids += sorted(meant)
             return Changes(tuple(dict.fromkeys(ids)), self._revision)
+
+    def wait(self, revision: int, timeout: float) -> None:
+        """Returns when the revision has moved past `revision`, or after `timeout` seconds."""
+        with self._moved:
+            self._moved.wait_for(lambda: self._revision > revision or not self._open, timeout)
+            self._check_open()
 
     def prune(self, *, now: datetime | None = None, actor: str | None = None) -> int:
         """Drops the revocations of tokens that have expired a day ago or earlier; returns how many."""
@@ -228,7 +235,9 @@ class MemoryStore:
 
     def close(self) -> None:
         """Forgets nothing, but answers no more."""
-        self._open = False
+        with self._lock:
+            self._open = False
+            self._moved.notify_all()
 
     def _revoke(
         self, ids: Mapping[bytes, datetime | None], reason: str | None, actor: str | None, moment: datetime
@@ -238,9 +247,13 @@ class MemoryStore:
         for each in added:
             self._revoked[each] = Revocation(each, reason, actor, moment, self._revision + 1, ids[each])
         if added:
-            self._revision += 1
+            self._grow()
         self.note([revoked_ids(tuple(ids), reason, actor, moment, self._revision)])
         return self._revision
+
+    def _grow(self) -> None:
+        self._revision += 1
+        self._moved.notify_all()
 
     def _is_revoked(self, revocation_id: bytes) -> bool:
         return revocation_id in self._revoked or any(revocation_id in meant for _, meant in self._rules)

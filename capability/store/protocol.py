@@ -134,3 +134,19 @@ class Store(RevisedSource, Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exception: object) -> None: ...
+
+
+@runtime_checkable
+class WakingStore(Store, Protocol):
+    """A store that tells when something may have changed, so that a follower need not wait to poll.
+
+    What it tells wakes, and no more: the follower then pulls `changes`, and pulls without being woken too.
+    """
+
+    def wait(self, revision: int, timeout: float) -> None:
+        """Returns when the revision may have moved past `revision`, or after `timeout` seconds.
+
+        Too early is allowed, now and then. Raises StoreError when the store cannot tell now, and when it is
+        closed meanwhile.
+        """
+        ...

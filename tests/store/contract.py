@@ -1,7 +1,9 @@
 """What every store must do. A backend's test module subclasses `StoreContract` and says how to make one."""
 
 import threading
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -11,6 +13,8 @@ from capability.errors import StoreRolledBack, StoreUnavailable
 from capability.revocation import RevisedSource, RevocationSource, RevocationStatus, key_mark
 from capability.store import Owner, Record, Selection, Store
 from capability.store.audit import Event
+from capability.store.follower import Follower
+from capability.store.protocol import WakingStore
 
 A, B, C = b"\x01" * 64, b"\x02" * 64, b"\x00\xff" * 36
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -405,3 +409,50 @@ class StoreContract(ABC):
         (entry,) = store.audit()
         assert len(entry.text) < 500
         assert (entry.data["revocation_id_count"], entry.data["revision"]) == (1_000, 1)
+
+
+class WakingContract(StoreContract):
+    """The suite of a store that wakes who follows it."""
+
+    def test_it_wakes_who_waits(self, store: WakingStore) -> None:
+        assert isinstance(store, WakingStore)
+        store.register(record(A, owner=ANN))
+        changes: list[Callable[[], int]] = [lambda: store.revoke([B]), lambda: store.revoke_all_of(ANN)]
+        for revision, revoke in enumerate(changes):
+            woken = threading.Event()
+
+            def wait(revision: int = revision, woken: threading.Event = woken) -> None:
+                while store.revision() <= revision:  # waking too early is allowed
+                    store.wait(revision, 60)
+                woken.set()
+
+            thread = threading.Thread(target=wait)
+            thread.start()
+            assert not woken.wait(0.05)
+            revoke()
+            assert woken.wait(30)
+            thread.join()
+
+    def test_what_came_before_is_not_waited_for(self, store: WakingStore) -> None:
+        store.revoke([A])
+        started = time.monotonic()
+        store.wait(0, 60)
+        assert time.monotonic() - started < 30
+
+    def test_closing_ends_the_waiting(self, store: WakingStore) -> None:
+        timer = threading.Timer(0.05, store.close)
+        timer.start()
+        with pytest.raises(StoreUnavailable):
+            store.wait(0, 60)
+        timer.join()
+
+    def test_it_waits_no_longer_than_it_is_told(self, store: WakingStore) -> None:
+        started = time.monotonic()
+        store.wait(0, 0.05)
+        assert time.monotonic() - started < 30
+
+    def test_a_follower_is_woken(self, store: WakingStore) -> None:
+        with Follower(store, max_stale=None, interval=60) as follower:
+            for number in range(5):
+                assert follower.wait_for(store.revoke([bytes([number + 1])]), timeout=30)
+            store.close()  # ends the follower's wait too

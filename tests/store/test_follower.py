@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,28 @@ def test_it_polls_by_itself_until_it_is_left(tmp_path: Path) -> None:
             assert follower.status([b"x"]).revoked_id == b"x"
             assert not follower.wait_for(revision + 1, timeout=0.01)
         assert all(thread.name != "cap-follower" for thread in threading.enumerate())
+
+
+class Sleepless(MemoryStore):
+    """A store that cannot wake anybody, and says so at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def wait(self, revision: int, timeout: float) -> None:
+        self.asked += 1
+        raise StoreUnavailable("nobody is told")
+
+
+def test_a_store_that_cannot_wake_is_polled() -> None:
+    with Sleepless() as store, Follower(store, max_stale=30, interval=0.05) as follower:
+        started = time.monotonic()
+        assert follower.wait_for(store.revoke([b"x"]), timeout=30)
+        store.close()
+        time.sleep(0.2)
+        assert store.asked <= (time.monotonic() - started) / 0.05 + 1, "asked without a pause"
+        assert follower.failures >= 1
 
 
 @pytest.mark.parametrize("bounds", [{"max_stale": 0}, {"max_stale": -1}, {"max_stale": 1, "interval": 0}])

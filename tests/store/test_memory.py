@@ -4,9 +4,9 @@ from pathlib import Path
 
 from capability.store import Store
 from capability.store.memory import MemoryStore
-from tests.store.contract import StoreContract
+from tests.store.contract import WakingContract
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(WakingContract):
     def make_store(self, tmp_path: Path) -> Store:
         return MemoryStore()
