@@ -21,6 +21,8 @@
         ├── StoreUnavailable          store.unavailable       now; later it may
         ├── StoreSchemaError          store.schema            its file or tables are not ours, or newer
         ├── StoreRolledBack           store.rollback          it is older than what was seen of it before
+        ├── StoreNotEmpty             store.not_empty         a dump goes into an empty store only
+        ├── StoreDumpError            store.dump              a dump was cut off, changed, or is none
         └── StoreURLError (a ValueError) store.url            no backend is reached by this URL
 
 Every class has a stable `code`; where a class stands for several reasons (`format.*`), the object has the
@@ -194,6 +196,21 @@ class StoreRolledBack(StoreError):
         self.seen = seen
         self.found = found
         super().__init__(f"the store is at revision {found}, and had revision {seen} before")
+
+
+class StoreNotEmpty(StoreError):
+    """A dump is loaded into an empty store only: two registries cannot be merged."""
+
+    code = "store.not_empty"
+
+    def __init__(self) -> None:
+        super().__init__("the store is not empty, and a dump goes into an empty one only")
+
+
+class StoreDumpError(StoreError):
+    """A dump was cut off or changed, holds what no store could have held, or is none."""
+
+    code = "store.dump"
 
 
 class StoreURLError(StoreError, ValueError):

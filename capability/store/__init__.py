@@ -11,6 +11,7 @@ when a URL names it.
 from typing import TYPE_CHECKING
 
 from capability.errors import StoreURLError
+from capability.store.dump import Dump
 from capability.store.protocol import Store
 from capability.store.records import Changes, Owner, Record, Revocation, Rule, Selection
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Changes",
+    "Dump",
     "Owner",
     "Record",
     "Revocation",

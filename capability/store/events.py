@@ -75,3 +75,8 @@ def pruned(count: int, bound: datetime, actor: str | None) -> Event:
         actor=actor,
         details={"count": count, "expired_by": bound.isoformat(timespec="microseconds")},
     )
+
+
+def loaded(revision: int, count: int, actor: str | None) -> Event:
+    """A dump of another store was loaded into this one."""
+    return Event("import", actor=actor, details={"revision": revision, "count": count})

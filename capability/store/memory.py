@@ -2,13 +2,16 @@
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Self
 
-from capability.errors import StoreRolledBack, StoreUnavailable
+from capability.errors import StoreDumpError, StoreNotEmpty, StoreRolledBack, StoreUnavailable
 from capability.revocation import RevocationStatus, key_mark
 from capability.store.audit import STORE_WRITER, Entry, Event, Head, link, problems
+from capability.store.dump import Dump, Item, checked
 from capability.store.events import (
+    loaded,
     minted,
     prune_bound,
     pruned,
@@ -39,8 +42,9 @@ class MemoryStore:
         self._records: dict[bytes, Record] = {}
         self._used: dict[bytes, datetime] = {}
         self._revoked: dict[bytes, Revocation] = {}
-        self._rules: list[tuple[Rule, frozenset[bytes]]] = []
+        self._rules: list[tuple[Rule, frozenset[bytes], int]] = []  # with the number of records so far
         self._trail: dict[str, list[Entry]] = {}
+        self._heads: dict[str, Head] = {}
         self._revision = 0
         self._open = True
 
@@ -141,16 +145,9 @@ class MemoryStore:
         until = None if before is None else in_utc(before)
         with self._lock:
             self._check_open()
-            meant = frozenset(
-                each.root
-                for each in self._records.values()
-                if (each.owner == owner if owner is not None else each.tenant == tenant)
-                and (until is None or each.created < until)
-            )
-            if any(not self._is_revoked(each) for each in meant):
-                self._rules.append(
-                    (Rule(owner, tenant, until, reason, actor, moment, self._revision + 1), meant)
-                )
+            rule = Rule(owner, tenant, until, reason, actor, moment, self._revision + 1)
+            if any(not self._is_revoked(each) for each in self._meant_by(rule)):
+                self._add_rule(rule)
                 self._grow()
             self.note([revoked_all_of(owner, tenant, until, reason, actor, moment, self._revision)])
             return self._revision
@@ -165,7 +162,7 @@ class MemoryStore:
         """Returns all rules in the order they were made."""
         with self._lock:
             self._check_open()
-            return tuple(rule for rule, _ in self._rules)
+            return tuple(rule for rule, _, _ in self._rules)
 
     def changes(self, since: int) -> Changes:
         """Returns what was revoked after revision `since`."""
@@ -174,7 +171,7 @@ class MemoryStore:
             if since > self._revision:
                 raise StoreRolledBack(since, self._revision)
             ids = [each.id for each in self._revoked.values() if each.revision > since]
-            for rule, meant in self._rules:
+            for rule, meant, _ in self._rules:
                 if rule.revision > since:
                     ids += sorted(meant)
             return Changes(tuple(dict.fromkeys(ids)), self._revision)
@@ -206,9 +203,10 @@ class MemoryStore:
         """Appends events to the chain of `writer`."""
         with self._lock:
             self._check_open()
-            chain = self._trail.setdefault(writer, [])
             for event in events:
-                chain.append(link(event, writer, _head(chain)))
+                entry = link(event, writer, self._heads.get(writer))
+                self._trail.setdefault(writer, []).append(entry)
+                self._heads[writer] = Head(entry.number, entry.hash)
 
     def audit(self, *, writer: str | None = None) -> Iterator[Entry]:
         """Yields the lines of the trail."""
@@ -221,8 +219,7 @@ class MemoryStore:
         """Returns the end of each writer's chain."""
         with self._lock:
             self._check_open()
-            heads = {name: _head(chain) for name, chain in self._trail.items()}
-            return {name: head for name, head in heads.items() if head is not None}
+            return dict(self._heads)
 
     def audit_problems(self) -> tuple[str, ...]:
         """Returns what is wrong with the audit trail at this moment."""
@@ -232,6 +229,39 @@ class MemoryStore:
     def problems(self) -> tuple[str, ...]:
         """Returns what is damaged: here, nothing but the trail could be."""
         return self.audit_problems()
+
+    @contextmanager
+    def dump(self) -> Iterator[Dump]:
+        """Returns all that the store holds at one moment."""
+        with self._lock:
+            self._check_open()
+            items: list[Item] = []
+            rules = list(self._rules)
+            for number, each in enumerate(self._records.values(), start=1):
+                items.append(self._seen(each))
+                while rules and rules[0][2] == number:
+                    items.append(rules.pop(0)[0])
+            items += self._revoked.values()
+            items += self.audit()
+            dump = Dump(self._revision, len(items), self.heads(), iter(items))
+        yield dump
+
+    def load(self, dump: Dump, *, actor: str | None = None) -> None:
+        """Puts a dump into this store, all or nothing."""
+        check_words(actor)
+        copy = MemoryStore()
+        for item in checked(dump):
+            copy._add(item)
+        copy._revision, copy._heads = dump.revision, dict(dump.heads)
+        copy.note([loaded(dump.revision, dump.count, actor)])
+        with self._lock:
+            self._check_open()
+            if self._records or self._heads or self._revision:
+                raise StoreNotEmpty
+            self._records, self._used, self._revoked = copy._records, copy._used, copy._revoked
+            self._rules, self._trail, self._heads = copy._rules, copy._trail, copy._heads
+            self._revision = copy._revision
+            self._moved.notify_all()
 
     def close(self) -> None:
         """Forgets nothing, but answers no more."""
@@ -255,8 +285,30 @@ class MemoryStore:
         self._revision += 1
         self._moved.notify_all()
 
+    def _add(self, item: Item) -> None:
+        if isinstance(item, Entry):
+            self._trail.setdefault(item.writer, []).append(item)
+        elif isinstance(item, Rule):
+            self._add_rule(item)
+        elif isinstance(item, Revocation):
+            if item.id in self._revoked:
+                raise StoreDumpError("an id was revoked twice")
+            self._revoked[item.id] = item
+        else:
+            if item.root in self._records or any(each.id == item.id for each in self._records.values()):
+                raise StoreDumpError("a token was registered twice")
+            self._records[item.root] = item.seen_by(revoked=False, last_used=None)
+            if item.last_used is not None:
+                self._used[item.root] = item.last_used
+
+    def _add_rule(self, rule: Rule) -> None:
+        self._rules.append((rule, self._meant_by(rule), len(self._records)))
+
+    def _meant_by(self, rule: Rule) -> frozenset[bytes]:
+        return frozenset(each.root for each in self._records.values() if rule.names(each))
+
     def _is_revoked(self, revocation_id: bytes) -> bool:
-        return revocation_id in self._revoked or any(revocation_id in meant for _, meant in self._rules)
+        return revocation_id in self._revoked or any(revocation_id in meant for _, meant, _ in self._rules)
 
     def _seen(self, record: Record) -> Record:
         revoked = self._is_revoked(record.root) or (
@@ -273,7 +325,3 @@ class MemoryStore:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _head(chain: Sequence[Entry]) -> Head | None:
-    return Head(chain[-1].number, chain[-1].hash) if chain else None

@@ -1,11 +1,13 @@
 """What every store offers, whatever keeps its data."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol, Self, runtime_checkable
 
 from capability.revocation import RevisedSource
 from capability.store.audit import STORE_WRITER, Entry, Event, Head
+from capability.store.dump import Dump
 from capability.store.records import EVERYTHING, Changes, Owner, Record, Revocation, Rule, Selection
 
 
@@ -125,6 +127,23 @@ class Store(RevisedSource, Protocol):
 
     def problems(self) -> tuple[str, ...]:
         """Returns what is damaged, a sentence each: what holds the data, and the audit trail."""
+        ...
+
+    def dump(self) -> AbstractContextManager[Dump]:
+        """Returns all that the store holds at one moment; within the context, its items can be read once.
+
+        What is written meanwhile is not in it, and nobody has to wait. Memory does not grow with the store.
+        """
+        ...
+
+    def load(self, dump: Dump, *, actor: str | None = None) -> None:
+        """Puts a dump into this store, all or nothing, and notes that in the trail (`events.loaded`).
+
+        The store then has the dump's revision. Nobody sees a part of it. Raises StoreNotEmpty unless the
+        store is empty (no record, no line of the trail, revision 0), StoreDumpError when the dump cannot be
+        what a store held (`dump.checked` tells, and so does the same id twice); and whatever reading its
+        items raises.
+        """
         ...
 
     def close(self) -> None:

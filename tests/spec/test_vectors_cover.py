@@ -73,6 +73,8 @@ WITHOUT_VECTOR = {
     "store.schema": "a store's failure",
     "store.url": "a store's failure",
     "store.rollback": "a store's failure",
+    "store.not_empty": "a store's failure",
+    "store.dump": "a store's failure",
     "token.block": "misuse of the API",
     "token.sealed": "misuse of the API",
     "token.serialization": "misuse of the API",

@@ -3,16 +3,17 @@
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from capability.errors import StoreRolledBack, StoreUnavailable
+from capability.errors import StoreDumpError, StoreNotEmpty, StoreRolledBack, StoreUnavailable
 from capability.revocation import RevisedSource, RevocationSource, RevocationStatus, key_mark
-from capability.store import Owner, Record, Selection, Store
-from capability.store.audit import Event
+from capability.store import Dump, Owner, Record, Revocation, Rule, Selection, Store
+from capability.store.audit import Entry, Event, Head
+from capability.store.dump import Item
 from capability.store.follower import Follower
 from capability.store.protocol import WakingStore
 
@@ -36,6 +37,14 @@ class StoreContract(ABC):
     @pytest.fixture
     def store(self, tmp_path: Any) -> Any:
         with self.make_store(tmp_path) as store:
+            yield store
+
+    @pytest.fixture
+    def other(self, tmp_path: Any) -> Any:
+        """A second store, apart from `store`, which is just as empty."""
+        folder = tmp_path / "other"
+        folder.mkdir()
+        with self.make_store(folder) as store:
             yield store
 
     def test_is_a_store(self, store: Store) -> None:
@@ -166,6 +175,8 @@ class StoreContract(ABC):
             lambda: list(store.audit()),
             store.heads,
             store.audit_problems,
+            lambda: store.dump().__enter__(),
+            lambda: store.load(Dump(0, 0, {}, iter(()))),
         ):
             with pytest.raises(StoreUnavailable):
                 call()
@@ -410,6 +421,111 @@ class StoreContract(ABC):
         assert len(entry.text) < 500
         assert (entry.data["revocation_id_count"], entry.data["revision"]) == (1_000, 1)
 
+    # Moving to another store
+
+    def test_all_that_a_store_holds_moves_to_another(self, store: Store, other: Store) -> None:
+        for target in (filled(store), other):
+            if target is other:
+                with store.dump() as dump:
+                    other.load(dump, actor="ops")
+            with target.dump() as held:
+                assert held.revision == 4
+                items = [*held.items]
+                assert len(items) == held.count
+                copied = [each for each in items if not isinstance(each, Entry)]
+            assert target.status([A]).revoked_id == A
+            assert target.status([B]).revoked_id == B
+            # registered after the rule
+            assert target.status([C]).revoked_id is None
+            assert target.registered(C) is not None
+            assert target.registered(C).last_used == NOON + DAY  # type: ignore[union-attr]
+            if target is store:
+                before, heads = copied, dict(held.heads)
+        assert copied == before
+        assert other.revision() == 4
+        assert other.rules() == store.rules()
+        assert other.revocations() == store.revocations()
+        assert other.changes(0) == store.changes(0)
+        assert other.audit_problems() == ()
+        assert [*other.audit(writer="svc")] == [*store.audit(writer="svc")]
+        *lines, last = other.audit(writer="store")
+        assert lines == [*store.audit(writer="store")]
+        assert (last.data["action"], last.data["actor"], last.data["revision"]) == ("import", "ops", 4)
+        assert heads.keys() == {"store", "svc"}
+        assert other.revoke([C]) == 5
+        assert other.revoke_all_of(ANN) == 5
+
+    def test_an_empty_store_moves_too(self, store: Store, other: Store) -> None:
+        with store.dump() as dump:
+            assert (dump.revision, dump.count, dump.heads) == (0, 0, {})
+            other.load(dump)
+        assert [each.data["action"] for each in other.audit()] == ["import"]
+
+    def test_a_dump_goes_into_an_empty_store_only(self, store: Store) -> None:
+        for fill in (
+            lambda: store.note([Event("key")]),
+            lambda: store.register(record(A)),
+            lambda: store.revoke([A]),
+        ):
+            fill()
+            lines = len(list(store.audit()))
+            with pytest.raises(StoreNotEmpty):
+                store.load(Dump(9, 0, {}, iter(())))
+            assert len(list(store.audit())) == lines
+        assert store.revision() == 1
+
+    @pytest.mark.parametrize(
+        "items",
+        [
+            [record(A), record(A)],
+            [record(A, id="tok_" + "a" * 16), record(B, id="tok_" + "a" * 16)],
+            [Revocation(A, None, None, NOON, 1), Revocation(A, None, None, NOON, 2)],
+            [Revocation(A, None, None, NOON, 3)],
+            [Revocation(A, None, None, NOON, 0)],
+            [Rule(ANN, None, None, None, None, NOON, 2), Rule(BOT, None, None, None, None, NOON, 1)],
+            [Entry("svc", 1, "{}", b"\0" * 32)],
+            [Entry("a", 2, "{}", b"\0" * 32), Entry("a", 1, "{}", b"\0" * 32)],
+            [Entry("a", 3, "{}", b"\0" * 32)],
+        ],
+    )
+    def test_what_no_store_could_hold_is_not_loaded(self, store: Store, items: list[Item]) -> None:
+        heads = {"a": Head(2, b"\0" * 32)}
+        with pytest.raises(StoreDumpError):
+            store.load(Dump(2, len(items), heads, iter(items)))
+        assert_empty(store)
+
+    def test_a_dump_that_ends_too_early_leaves_nothing(self, store: Store) -> None:
+        def items() -> Iterator[Item]:
+            yield record(A)
+            yield Revocation(A, None, None, NOON, 1)
+            raise StoreDumpError("cut off")
+
+        with pytest.raises(StoreDumpError, match="cut off"):
+            store.load(Dump(1, 3, {}, items()))
+        assert_empty(store)
+        with pytest.raises(StoreDumpError):
+            store.load(Dump(1, 2, {}, iter([record(A)])))
+        assert_empty(store)
+        store.load(Dump(1, 1, {}, iter([record(A)])))
+        assert store.registered(A) is not None
+
+    def test_a_trail_that_was_cut_off_is_found_in_the_copy(self, store: Store, other: Store) -> None:
+        filled(store)
+        with store.dump() as dump:
+            items = [each for each in dump.items if not isinstance(each, Entry) or each.number != 2]
+            other.load(Dump(dump.revision, len(items), dump.heads, iter(items)))
+        assert len(other.audit_problems()) == 2
+        assert "missing" in other.audit_problems()[0]
+
+    def test_what_is_written_during_a_dump_is_not_in_it(self, store: Store) -> None:
+        store.register(record(A))
+        with store.dump() as dump:
+            store.register(record(B))
+            store.revoke([A])
+            assert dump.revision == 0
+            assert [type(each) for each in dump.items] == [Record, Entry]
+        assert store.revision() == 1
+
 
 class WakingContract(StoreContract):
     """The suite of a store that wakes who follows it."""
@@ -456,3 +572,26 @@ class WakingContract(StoreContract):
             for number in range(5):
                 assert follower.wait_for(store.revoke([bytes([number + 1])]), timeout=30)
             store.close()  # ends the follower's wait too
+
+
+def filled(store: Store) -> Store:
+    """Returns the store with something of everything, at revision 4."""
+    store.register(record(A, name="laptop \u00fc", owner=ANN, applications=("orders",), scopes=()))
+    store.register(record(B, tenant="acme", owner=BOT, root_key=KEY, key_id=7, expires=NOON + DAY))
+    store.revoke([b"unregistered"], reason="why \u202e", actor="ann", at=NOON, expires=NOON + DAY)
+    store.revoke_all_of(ANN, reason="left", actor="hr", at=NOON)
+    store.revoke_all_of(tenant="acme", before=NOON + DAY, at=NOON)
+    store.register(record(C, owner=ANN, tenant="acme"))
+    store.touch({C: NOON + DAY})
+    store.revoke([key_mark("ed25519/00")])
+    store.note([Event("decision", outcome="denied", at=NOON)] * 3, writer="svc")
+    return store
+
+
+def assert_empty(store: Store) -> None:
+    assert store.revision() == 0
+    assert store.records() == ()
+    assert store.revocations() == ()
+    assert store.rules() == ()
+    assert list(store.audit()) == []
+    assert store.heads() == {}

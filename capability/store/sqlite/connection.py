@@ -6,7 +6,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +32,7 @@ def create(path: Path) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise StoreUnavailable(f"there is no folder {str(folder)!r} for the store")
-    with _translated(path), _connection(path, mode="rwc") as connection:
+    with translated(path), _connection(path, mode="rwc") as connection:
         version_of(connection, path, blank_is_new=True)  # someone else's file is not touched
         if pragma(connection, "journal_mode") != "wal":
             _enter_wal(connection)
@@ -82,8 +82,23 @@ class SharedConnection:
         """Yields the database in a transaction that no other writer can come between."""
         with self._transaction("BEGIN IMMEDIATE") as database:
             yield database
-            revision = _revision(database)
+            revision = _revision(database.conn)
         self._seen = revision
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Yields a connection of its own that sees one moment of the store, for as long as it takes to read.
+
+        Other threads go on with the shared one, and writers do not wait.
+        """
+        with self.reading():
+            pass
+        with translated(self.path), closing(_open(self.path, timeout=self._timeout).conn) as connection:
+            connection.execute("BEGIN")
+            found = _revision(connection)
+            if found < self._seen:
+                raise StoreRolledBack(self._seen, found)
+            yield connection
 
     def close(self) -> None:
         """Closes the connection. Nothing can be asked afterwards."""
@@ -93,11 +108,11 @@ class SharedConnection:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[Database]:
-        with self._lock, _translated(self.path):
+        with self._lock, translated(self.path):
             database = self._connected()
             try:
                 database.conn.execute(begin)
-                found = _revision(database)
+                found = _revision(database.conn)
                 if found < self._seen:
                     raise StoreRolledBack(self._seen, found)
                 self._seen = found
@@ -140,8 +155,8 @@ class SharedConnection:
             database.conn.close()
 
 
-def _revision(database: Database) -> int:
-    row = database.conn.execute("SELECT value FROM revision").fetchone()
+def _revision(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT value FROM revision").fetchone()
     if row is None or type(row[0]) is not int:
         raise StoreSchemaError("the store has lost its revision")
     revision: int = row[0]
@@ -205,7 +220,7 @@ def _primary_code(error: sqlite3.Error) -> int:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
     """Lets no exception of sqlite3 out."""
     try:
         yield

@@ -2,14 +2,16 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from capability.errors import StoreRolledBack, StoreSchemaError
+from capability.errors import StoreRolledBack
 from capability.revocation import RevocationStatus
 from capability.store import events
 from capability.store.audit import STORE_WRITER, Entry, Event, Head, link, problems
+from capability.store.dump import Dump
 from capability.store.records import (
     EVERYTHING,
     Changes,
@@ -31,9 +33,9 @@ from capability.store.sqlite.registry import (
     condition,
     insert,
     micros,
-    moment,
     record,
 )
+from capability.store.sqlite.transfer import REVOCATION, RULE, dump_of, load_into, revocation, rule
 
 _VARIABLES: Final = 500
 """Ids asked for in one statement; older SQLite libraries take 999 values at most."""
@@ -186,14 +188,14 @@ class SQLiteStore:
     def revocations(self) -> tuple[Revocation, ...]:
         """Returns all revocations in the order they were made."""
         with self._connection.reading() as database:
-            rows = list(database["revocations"].rows_where(order_by="revision, rowid"))
-        return tuple(map(_revocation, rows))
+            rows = database.conn.execute(f"SELECT {REVOCATION} ORDER BY revision, rowid").fetchall()
+        return tuple(map(revocation, rows))
 
     def rules(self) -> tuple[Rule, ...]:
         """Returns all rules in the order they were made."""
         with self._connection.reading() as database:
-            rows = list(database["rules"].rows_where(order_by="serial"))
-        return tuple(map(_rule, rows))
+            rows = database.conn.execute(f"SELECT {RULE} ORDER BY serial").fetchall()
+        return tuple(map(rule, rows))
 
     def changes(self, since: int) -> Changes:
         """Returns what was revoked after revision `since`."""
@@ -268,6 +270,20 @@ class SQLiteStore:
             found += [f"a row of {row[0]} refers to what is not there" for row in broken]
         return (*found, *self.audit_problems())
 
+    @contextmanager
+    def dump(self) -> Iterator[Dump]:
+        """Returns all that the store holds at one moment."""
+        with self._connection.snapshot() as connection:
+            yield dump_of(connection, self.path)
+
+    def load(self, dump: Dump, *, actor: str | None = None) -> None:
+        """Puts a dump into this store, all or nothing."""
+        check_words(actor)
+        with self._connection.writing() as database:
+            load_into(database.conn, dump)
+            event = events.loaded(dump.revision, dump.count, actor)
+            _append(database.conn, [event], STORE_WRITER)
+
     def close(self) -> None:
         """Closes the connection. Nothing can be asked afterwards."""
         self._connection.close()
@@ -333,24 +349,3 @@ def _append(connection: sqlite3.Connection, events: Iterable[Event], writer: str
 def _heads(connection: sqlite3.Connection) -> dict[str, Head]:
     rows = connection.execute("SELECT writer, number, hash FROM audit_heads")
     return {writer: Head(number, end) for writer, number, end in rows}
-
-
-def _revocation(row: dict[str, Any]) -> Revocation:
-    try:
-        at = datetime.fromisoformat(row["at"])
-    except ValueError as error:
-        raise StoreSchemaError("the store holds a revocation without a readable time") from error
-    expires = None if row["expires"] is None else moment(row["expires"])
-    return Revocation(row["id"], row["reason"], row["actor"], at, row["revision"], expires)
-
-
-def _rule(row: dict[str, Any]) -> Rule:
-    return Rule(
-        owner=None if row["owner"] is None else Owner.parse(row["owner"]),
-        tenant=row["tenant"],
-        before=None if row["before"] is None else moment(row["before"]),
-        reason=row["reason"],
-        actor=row["actor"],
-        at=moment(row["at"]),
-        revision=row["revision"],
-    )
