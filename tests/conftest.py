@@ -1,6 +1,10 @@
-"""How properties are tested: the same examples on every run, however busy the machine is."""
+"""Servers for all tests; and how properties are tested: the same examples on every run, on any machine."""
 
 from hypothesis import HealthCheck, settings
+
+from tests.servers import database, postgres
+
+__all__ = ["database", "postgres"]  # fixtures
 
 settings.register_profile(
     "project",

@@ -1,0 +1,182 @@
+"""Servers that the tests start for themselves, on free ports of the loopback interface, and stop again.
+
+PostgreSQL comes from Debian's package; the cluster that the package makes by itself is never touched.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+START_SECONDS = 60.0
+"""How long a server may take to answer, on a machine that is busy with other tests."""
+
+
+def missing(what: str) -> None:
+    """Skips the test that lacks a server, and fails it in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def free_port() -> int:
+    """Returns a port of the loopback interface that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def program(name: str) -> str | None:
+    """Returns where a program of PostgreSQL is: in the path, or where Debian puts it, the newest version."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    versions = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
+    return max((str(each) for each in versions), key=lambda each: int(each.split("/")[4]), default=None)
+
+
+class PostgresServer:
+    """One server with a cluster of its own, which writes to its disk as one in production does.
+
+    Its superuser is `cap`, with a random password. PostgreSQL does not run as root, so root starts it as the
+    user `postgres`.
+    """
+
+    def __init__(self, initdb: str, postgres: str) -> None:
+        self._postgres = postgres
+        self._folder = Path(tempfile.mkdtemp(prefix="cap-postgres-"))
+        self._data = self._folder / "data"
+        self._log = self._folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = count(1)
+        self.port = free_port()
+        self.password = secrets.token_hex(8)
+        (self._folder / "password").write_text(self.password)
+        if os.geteuid() == 0:
+            for each in (self._folder, self._folder / "password"):
+                shutil.chown(each, "postgres")
+        subprocess.run(
+            self._command(
+                *(initdb, "-D", str(self._data), "-U", "cap", "--pwfile", str(self._folder / "password")),
+                *("-A", "scram-sha-256", "-E", "UTF8", "--locale", "C", "--no-sync"),
+            ),
+            cwd="/",
+            check=True,
+            capture_output=True,
+        )
+
+    def url(self, database: str, *, user: str = "cap", password: str | None = None) -> str:
+        """Returns the URL of a database."""
+        return f"postgresql://{user}:{password or self.password}@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
+        """Runs a statement as the superuser; returns its rows."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def new_database(self) -> str:
+        """Makes an empty database and returns its name."""
+        name = f"cap_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drops a database, whoever is connected to it."""
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def start(self) -> None:
+        """Starts the server, after a kill too, and waits until it answers."""
+        until = time.monotonic() + START_SECONDS
+        while True:
+            if self._process is None or self._process.poll() is not None:
+                # After a kill it refuses to start until the processes of the one before have gone.
+                with self._log.open("ab") as log:
+                    self._process = subprocess.Popen(
+                        self._command(
+                            *(self._postgres, "-D", str(self._data), "-p", str(self.port)),
+                            *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
+                            *("-c", "max_connections=60", "-c", "shared_buffers=16MB"),
+                        ),
+                        cwd="/",
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                    )
+            try:
+                self.execute("SELECT 1")
+            except psycopg.OperationalError as error:
+                if time.monotonic() > until:
+                    tail = self._log.read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"PostgreSQL does not start: {tail}") from error
+                time.sleep(0.05)
+            else:
+                return
+
+    def kill(self) -> None:
+        """Kills the server as a crash does: nothing is written any more."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._main_process(), signal.SIGKILL)
+        self._wait()
+
+    def stop(self) -> None:
+        """Stops the server, whoever is connected."""
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._main_process(), signal.SIGINT)
+            self._wait()
+
+    def remove(self) -> None:
+        """Stops the server and deletes what it kept."""
+        self.stop()
+        shutil.rmtree(self._folder)
+
+    def _main_process(self) -> int:
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def _wait(self) -> None:
+        assert self._process is not None
+        self._process.wait(timeout=START_SECONDS)
+
+    def _command(self, *command: str) -> list[str]:
+        return ["runuser", "-u", "postgres", "--", *command] if os.geteuid() == 0 else [*command]
+
+
+def start_postgres() -> PostgresServer:
+    """Starts a server; skips the test where there is none to start, and fails it in CI."""
+    initdb, postgres = program("initdb"), program("postgres")
+    if initdb is None or postgres is None:
+        missing("PostgreSQL is not installed")
+    assert initdb is not None
+    assert postgres is not None
+    server = PostgresServer(initdb, postgres)
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server for all tests of this process."""
+    server = start_postgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> Iterator[str]:
+    """The name of an empty database."""
+    name = postgres.new_database()
+    yield name
+    postgres.drop_database(name)
