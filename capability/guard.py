@@ -182,6 +182,11 @@ class Guard:
         if chains is None:
             setup.chains.clear()
 
+    @property
+    def blocking(self) -> bool:
+        """Whether a check may wait for a store: then an event loop must not make it in its own thread."""
+        return self._revocations is not None and not getattr(self._revocations, "in_memory", False)
+
     def forget(self) -> None:
         """Empties the caches; what is asked next is verified and evaluated anew."""
         self._setup.chains.clear()

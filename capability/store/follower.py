@@ -32,6 +32,9 @@ class Follower:
     (True, b'some id')
     """
 
+    in_memory = True
+    """What it answers takes no input or output: see `Guard.blocking`."""
+
     def __init__(
         self,
         store: Store,

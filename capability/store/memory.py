@@ -36,6 +36,9 @@ from capability.store.records import (
 class MemoryStore:
     """Keeps everything in dictionaries. It starts empty, so by itself it makes nothing stay revoked."""
 
+    in_memory = True
+    """What it answers takes no input or output: see `Guard.blocking`."""
+
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._moved = threading.Condition(self._lock)

@@ -1,0 +1,56 @@
+"""Grants and narrowing."""
+
+from datetime import timedelta
+
+import pytest
+
+from capability.http.requests import READ
+from capability.integrations.gate import Gate, Grant, Refused
+from capability.integrations.narrowing import Narrowing, narrowed
+from tests.integrations.issuer import Issuer
+
+
+@pytest.fixture
+def issuer() -> Issuer:
+    return Issuer()
+
+
+@pytest.fixture
+def grant(issuer: Issuer) -> Grant:
+    return Gate(guard=issuer.guard).decide(issuer.token(), [READ], resource="/items/7")
+
+
+def test_a_grant_tells_what_the_token_says(issuer: Issuer, grant: Grant) -> None:
+    assert (grant.subject, grant.expires_at, grant.operations) == ("alice", None, ("read",))
+    assert grant.revocation_ids == tuple(issuer.alice.revocation_ids)
+    assert grant.decision_id == grant.decision.decision_id
+    assert issuer.token() not in repr(grant)
+
+
+def test_a_grant_is_narrowed(issuer: Issuer, grant: Grant) -> None:
+    token = grant.delegate(operation=["read", "refund"], resource="/items", expires=timedelta(minutes=1))
+    assert issuer.guard.check(token, operation="refund", resource="/items/8").allowed
+    assert not issuer.guard.check(token, operation="write", resource="/items/8").allowed
+    assert not issuer.guard.check(token, operation="read", resource="/stock").allowed
+    assert grant.attenuate(operation="read").block_count() == 2
+    with pytest.raises(ValueError, match="name what is delegated"):
+        grant.delegate()
+
+
+def test_narrowing_takes_datalog_too(issuer: Issuer, grant: Grant) -> None:
+    token = grant.delegate(source="check if colour({colour})", parameters={"colour": "red"})
+    assert issuer.guard.check(token, operation="read", colour="red").allowed
+    assert not issuer.guard.check(token, operation="read", colour="blue").allowed
+
+
+def test_a_misspelt_word_would_narrow_nothing(issuer: Issuer) -> None:
+    words: Narrowing = {"operations": "read"}  # type: ignore[typeddict-unknown-key]
+    with pytest.raises(TypeError, match="no 'operations'"):
+        narrowed(issuer.alice, words)
+
+
+def test_a_refusal_says_nothing_of_the_token(issuer: Issuer) -> None:
+    with pytest.raises(Refused) as caught:
+        Gate(guard=issuer.guard).decide(issuer.token(), ["nuke"], resource="/")
+    assert str(caught.value) == "403 denied"
+    assert issuer.token() not in repr(caught.value)
