@@ -11,9 +11,9 @@ __all__ = ["main", "run"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `cap` with `arguments` (those of the process, if None) and returns the exit code."""
-    from capability.cli import entry
+    from capability.cli import start
 
-    return entry.main(arguments)
+    return start.main(arguments)
 
 
 def run() -> int:

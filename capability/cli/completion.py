@@ -17,7 +17,8 @@ def completion(shell: str) -> Result:
     """Print what makes SHELL complete commands and options of cap."""
     from click.shell_completion import get_completion_class
 
-    from capability.cli.entry import COMPLETE, cap
+    from capability.cli.entry import cap
+    from capability.cli.start import COMPLETE
 
     found = get_completion_class(shell)
     assert found is not None

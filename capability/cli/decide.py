@@ -4,10 +4,8 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Final
 
-import click
-
+from capability.cli.declared import Option, declared
 from capability.cli.failures import Exit, Failure, hint_for, usage
-from capability.cli.group import command
 from capability.cli.inputs import Session
 from capability.cli.keyfiles import required_public_keys
 from capability.cli.options import (
@@ -36,24 +34,26 @@ It is no text, so that no parser has to be loaded for it.
 """
 
 
-@command(
+@declared(
     "verify",
     "cap verify --operation read --application orders < token",
     "cap verify token --resource /orders/7 --policy policy.datalog --store sqlite:///cap.db",
     "cap verify token --fact 'user(\"ann\")' --policy 'allow if user($u), right($u)' --json",
+    argument=token_argument,
+    options=(
+        *request_options,
+        Option(
+            "--policy",
+            name="policy",
+            help="Who is let in: text, a file, or -.  [env var: CAP_POLICY; default: allow if true]",
+            metavar="DATALOG",
+        ),
+        param_option,
+        *root_options,
+        raw_option,
+        store_option,
+    ),
 )
-@token_argument
-@request_options
-@click.option(
-    "--policy",
-    metavar="DATALOG",
-    help="Who is let in: text, a file, or -.  [env var: CAP_POLICY; default: allow if true]",
-)
-@param_option
-@root_options
-@raw_option
-@store_option
-@click.pass_obj
 def verify(
     session: Session,
     token: str | None,

@@ -1,21 +1,14 @@
-"""The way in: finds the command, runs it, prints what it hands back or why it could not."""
+"""`cap` as click knows it: its commands, what they have in common, and what is said to a wrong call."""
 
-import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from capability.cli.failures import Exit, Failure, failure_of, usage
+from capability.cli.failures import Failure, usage
 from capability.cli.group import JSON, LazyGroup, suggestion
 from capability.cli.inputs import Session
-from capability.cli.output import Result, print_failure, print_result, silence_stdout
-from capability.datalog.errors import DatalogError
-from capability.errors import CapabilityError
-
-COMPLETE = "_CAP_COMPLETE"
-"""The variable by which a shell's completion asks; click's name for it."""
+from capability.cli.output import Result, print_result
+from capability.cli.start import COMPLETE
 
 
 def _print_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -80,27 +73,15 @@ def cap(context: click.Context, config: Path | None) -> None:
     context.obj = Session(config)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs `cap` with `arguments` (those of the process, if None) and returns the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if COMPLETE in os.environ:
-        from click.shell_completion import shell_complete
+def complete(instruction: str) -> int:
+    """Answers a shell that asks how a command line could go on."""
+    from click.shell_completion import shell_complete
 
-        return shell_complete(cap, {}, "cap", COMPLETE, os.environ[COMPLETE])
-    as_json = "--json" in words
-    try:
-        try:
-            return _run(words)
-        except Failure as failure:
-            print_failure(failure, as_json=as_json)
-            return failure.exit
-    except BrokenPipeError:
-        silence_stdout()
-        return Exit.OUTPUT_CLOSED
+    return shell_complete(cap, {}, "cap", COMPLETE, instruction)
 
 
-def _run(words: list[str]) -> int:
-    """Runs a command. Raises Failure for whatever keeps it from its result."""
+def run(words: list[str]) -> int:
+    """Runs a command and returns the exit code. Raises Failure for a command line that is none."""
     try:
         with cap.make_context("cap", words) as context:
             result = cap.invoke(context)
@@ -109,28 +90,14 @@ def _run(words: list[str]) -> int:
             return result.exit
     except click.exceptions.Exit as done:
         return done.exit_code
-    except (KeyboardInterrupt, click.Abort) as stop:
-        raise Failure(Exit.INTERRUPTED, "interrupted", "interrupted", "run the command again") from stop
+    except click.Abort as stop:
+        raise KeyboardInterrupt from stop
     except click.NoSuchOption as error:
         raise _no_such_option(error) from error
     except click.UsageError as error:
         raise usage(error.format_message(), f"see `{_command_path(error)} --help`") from error
     except click.ClickException as error:
         raise usage(error.format_message(), "see `cap --help`") from error
-    except (CapabilityError, DatalogError) as error:
-        raise failure_of(error) from error
-    except (Failure, BrokenPipeError):
-        raise
-    except Exception as error:
-        # Nothing is decided here: whatever it was, the answer is a failure, and never 0 or 1.
-        if os.environ.get("CAP_DEBUG"):
-            raise
-        raise Failure(
-            Exit.DEFECT,
-            "defect",
-            f"a defect of cap: {type(error).__name__}",
-            "please report it; CAP_DEBUG=1 shows where it happened",
-        ) from error
 
 
 def _no_such_option(error: click.NoSuchOption) -> Failure:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from capability.cli.declared import Command
 from capability.cli.failures import usage
 from capability.cli.output import Result
 
@@ -30,8 +31,10 @@ class LazyGroup(click.Group):
         if name not in self.lazy:
             return None
         module, attribute, _ = self.lazy[name]
-        found: click.Command = getattr(importlib.import_module(f"capability.cli.{module}"), attribute)
-        return found
+        found: Command | click.Command = getattr(
+            importlib.import_module(f"capability.cli.{module}"), attribute
+        )
+        return found.as_click() if isinstance(found, Command) else found
 
     def resolve_command(
         self, context: click.Context, args: list[str]

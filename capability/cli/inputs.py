@@ -6,12 +6,13 @@ import stat
 import sys
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from capability.cli.failures import Exit, Failure, usage
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from capability.cli.config import Config
 
 MAX_BYTES: Final = 1 << 20
@@ -25,7 +26,7 @@ _DATALOG: Final = re.compile(r"[(;\s]")
 class Session:
     """One run of `cap`: its configuration, read when first asked for, and its stdin, which is read once."""
 
-    def __init__(self, config_path: Path | None = None) -> None:
+    def __init__(self, config_path: "Path | None" = None) -> None:
         self._config_path = config_path
         self._stdin_for: str | None = None
 

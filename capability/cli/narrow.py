@@ -1,9 +1,7 @@
 """`cap attenuate` and `cap seal`: what a holder does. They need no key, no network and no configuration."""
 
-import click
-
+from capability.cli.declared import Option, declared
 from capability.cli.failures import usage
-from capability.cli.group import command
 from capability.cli.inputs import Session, at_terminal, edit_datalog
 from capability.cli.options import (
     narrowing,
@@ -16,24 +14,25 @@ from capability.cli.output import Result
 from capability.cli.results import token_result
 
 
-@command(
+@declared(
     "attenuate",
     "cap attenuate --application orders --operation read --expires 1h < token",
     "cap attenuate token --resource /orders/7 | cap inspect",
     "cap attenuate token --block 'check if operation(\"read\")' --block extra.datalog",
+    argument=token_argument,
+    options=(
+        *restriction_options,
+        Option(
+            "--block",
+            name="blocks",
+            help="Any Datalog: text, a file, or - for stdin; repeatable, all in one block.",
+            metavar="DATALOG",
+            multiple=True,
+        ),
+        param_option,
+        raw_option,
+    ),
 )
-@token_argument
-@restriction_options
-@click.option(
-    "--block",
-    "blocks",
-    multiple=True,
-    metavar="DATALOG",
-    help="Any Datalog: text, a file, or - for stdin; repeatable, all in one block.",
-)
-@param_option
-@raw_option
-@click.pass_obj
 def attenuate(
     session: Session,
     token: str | None,
@@ -72,10 +71,13 @@ def attenuate(
     return token_result(UnverifiedBiscuit.from_base64(text).append(block), raw=raw)
 
 
-@command("seal", "cap seal token > sealed", "cap attenuate token --expires 5m | cap seal")
-@token_argument
-@raw_option
-@click.pass_obj
+@declared(
+    "seal",
+    "cap seal token > sealed",
+    "cap attenuate token --expires 5m | cap seal",
+    argument=token_argument,
+    options=(raw_option,),
+)
 def seal(session: Session, token: str | None, raw: bool) -> Result:
     """Seal TOKEN: the token that is printed allows the same, and nobody can narrow it further.
 

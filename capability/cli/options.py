@@ -1,91 +1,85 @@
 """Options that several commands have."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Final
 
-import click
-
+from capability.cli.declared import Argument, Option, Options
 from capability.cli.failures import usage
 from capability.cli.moments import parse_moment
 
 if TYPE_CHECKING:
     from capability.datalog.program import Program
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def stacked(*options: Callable[[Any], Any]) -> Callable[[_Function], _Function]:
-    """Joins options into one decorator, in the order in which help lists them."""
-
-    def decorate(function: _Function) -> _Function:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-token_argument = click.argument("token", required=False)
-raw_option = click.option("--raw", is_flag=True, help="The token is bytes, not base64, read and written.")
-param_option = click.option(
+token_argument: Final = Argument("token")
+raw_option: Final = Option(
+    "--raw", name="raw", help="The token is bytes, not base64, read and written.", is_flag=True
+)
+param_option: Final = Option(
     "--param",
-    "params",
-    multiple=True,
-    metavar="NAME[:TYPE]=VALUE",
+    name="params",
     help="A value for {NAME} in the Datalog. TYPE: string, integer, bool, date, bytes, null, key, term.",
+    metavar="NAME[:TYPE]=VALUE",
+    multiple=True,
 )
-private_key_option = click.option(
+private_key_option: Final = Option(
     "--private-key",
-    metavar="FILE",
+    name="private_key",
     help="The private key's file.  [env var: CAP_PRIVATE_KEY, the key or its file]",
+    metavar="FILE",
 )
-root_options = stacked(
-    click.option(
-        "--public-key", metavar="KEY|FILE", help="The issuer's public key.  [env var: CAP_PUBLIC_KEY]"
+root_options: Final = Options(
+    Option(
+        "--public-key",
+        name="public_key",
+        help="The issuer's public key.  [env var: CAP_PUBLIC_KEY]",
+        metavar="KEY|FILE",
     ),
-    click.option("--keys", metavar="FILE", help="The issuer's key set, as JSON.  [env var: CAP_KEYS]"),
+    Option("--keys", name="keys", help="The issuer's key set, as JSON.  [env var: CAP_KEYS]", metavar="FILE"),
 )
-store_option = click.option(
+store_option: Final = Option(
     "--store",
+    name="store",
+    help="Where revocations are kept: sqlite:///PATH.",
     metavar="URL",
     envvar="CAP_STORE",
-    show_envvar=True,
-    help="Where revocations are kept: sqlite:///PATH.",
 )
 
-restriction_options = stacked(
-    click.option(
-        "--application", "-a", "applications", multiple=True, help="Only for this application; repeatable."
+restriction_options: Final = Options(
+    Option(
+        "--application",
+        "-a",
+        name="applications",
+        help="Only for this application; repeatable.",
+        multiple=True,
     ),
-    click.option(
-        "--operation", "-o", "operations", multiple=True, help="Only for this operation; repeatable."
+    Option(
+        "--operation", "-o", name="operations", help="Only for this operation; repeatable.", multiple=True
     ),
-    click.option(
+    Option(
         "--resource",
         "-r",
-        "resources",
-        multiple=True,
+        name="resources",
         help="Only for this resource and what is below it; repeatable.",
+        multiple=True,
     ),
-    click.option("--tenant", "-t", "tenants", multiple=True, help="Only for this tenant; repeatable."),
-    click.option("--expires", metavar="WHEN", help="Until then: 90d, 12h, 30m, or 2026-12-01T00:00:00Z."),
-    click.option("--not-before", metavar="WHEN", help="Not before then."),
+    Option("--tenant", "-t", name="tenants", help="Only for this tenant; repeatable.", multiple=True),
+    Option(
+        "--expires",
+        name="expires",
+        help="Until then: 90d, 12h, 30m, or 2026-12-01T00:00:00Z.",
+        metavar="WHEN",
+    ),
+    Option("--not-before", name="not_before", help="Not before then.", metavar="WHEN"),
 )
-
-
-def request_options(command: _Function) -> _Function:
-    """Adds the options that state a request. Several values of one are several requests."""
-    return stacked(
-        click.option(
-            "--application", "-a", "applications", multiple=True, help="Which application is asked."
-        ),
-        click.option("--operation", "-o", "operations", multiple=True, help="What is to be done."),
-        click.option("--resource", "-r", "resources", multiple=True, help="With what."),
-        click.option("--tenant", "-t", "tenants", multiple=True, help="For which tenant."),
-        click.option(
-            "--fact", "facts", multiple=True, metavar="FACT", help="Any other fact, as Datalog; repeatable."
-        ),
-    )(command)
+request_options: Final = Options(
+    Option("--application", "-a", name="applications", help="Which application is asked.", multiple=True),
+    Option("--operation", "-o", name="operations", help="What is to be done.", multiple=True),
+    Option("--resource", "-r", name="resources", help="With what.", multiple=True),
+    Option("--tenant", "-t", name="tenants", help="For which tenant.", multiple=True),
+    Option(
+        "--fact", name="facts", help="Any other fact, as Datalog; repeatable.", metavar="FACT", multiple=True
+    ),
+)
+"""What states a request. Several values of one are several requests."""
 
 
 def narrowing(

@@ -4,10 +4,12 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capability.cli.failures import Exit, Failure, redact, usage
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def silence_stdout() -> None:
     os.close(null)
 
 
-def write_file(path: Path, content: bytes, *, mode: int, overwrite: bool) -> None:
+def write_file(path: "Path", content: bytes, *, mode: int, overwrite: bool) -> None:
     """Writes a file whole or not at all, with `mode` from its first byte on.
 
     Raises Failure when it exists and may not be overwritten, or cannot be written.
@@ -120,7 +122,7 @@ def write_file(path: Path, content: bytes, *, mode: int, overwrite: bool) -> Non
         raise _unwritable(path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> Failure:
+def _unwritable(path: "Path", error: OSError) -> Failure:
     return usage(
         f"cannot write {str(path)!r}: {_reason(error)}",
         "check the folder and its permissions",

@@ -270,6 +270,9 @@ def test_words(distance: timedelta, words: str) -> None:
 HEAVY = {"lark", "sqlite_utils", "sqlite3", "cryptography", "rich", "re2", "platformdirs", "tomllib"}
 
 
+ASKED = ("-a", "orders", "-o", "read")
+
+
 def imported(shell: Shell, *arguments: str) -> set[str]:
     program = (
         "import sys\n"
@@ -302,6 +305,13 @@ def imported(shell: Shell, *arguments: str) -> set[str]:
 )
 def test_a_holder_waits_for_nothing_heavy(issuer: Shell, arguments: tuple[str, ...]) -> None:
     assert imported(issuer, *arguments) & HEAVY == set()
+
+
+def test_a_plain_call_does_without_click(issuer: Shell) -> None:
+    issuer.env["XDG_DATA_HOME"] = str(issuer.folder / "empty")  # the database's library loads click
+    for plain in (("attenuate", "token", "--expires", "1h"), ("seal", "token"), ("verify", "token", *ASKED)):
+        assert not imported(issuer, *plain) & {"click", "difflib"}, plain
+    assert "click" in imported(issuer, "attenuate", "token", "--expires=1h")
 
 
 def test_each_command_pays_for_what_it_uses(issuer: Shell) -> None:
