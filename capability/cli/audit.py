@@ -8,12 +8,12 @@ from capability.cli.failures import Exit, Failure, usage
 from capability.cli.group import LazyGroup, command
 from capability.cli.inputs import Session
 from capability.cli.options import store_option
-from capability.cli.output import Result, one_line
+from capability.cli.output import Result, one_line, print_lines
+from capability.cli.progress import is_json, progress
 from capability.cli.stores import url_for_reading
 
 if TYPE_CHECKING:
     from capability.store import Store
-    from capability.store.audit import Entry
 
 writer_option = click.option("--writer", help="Only the chain of this writer.")
 
@@ -82,7 +82,8 @@ def verify(session: Session, heads: tuple[str, ...], store: str | None) -> Resul
     """
     wanted = [_parse_head(each) for each in heads]
     with open_existing(session, store) as opened:
-        problems = list(opened.audit_problems())
+        length = sum(head.number for head in opened.heads().values())
+        problems = list(opened.audit_problems(watch=lambda lines: progress(lines, length, "checking")))
         ends = opened.heads()
         for writer, number, hash_ in wanted:
             if not any(
@@ -110,11 +111,12 @@ def verify(session: Session, heads: tuple[str, ...], store: str | None) -> Resul
 def export(session: Session, writer: str | None, store: str | None) -> Result:
     """Print the trail, one JSON object on each line, with its hash."""
     with open_existing(session, store) as opened:
-        entries: list[Entry] = list(opened.audit(writer=writer))
-    return Result(
-        "\n".join(each.line() for each in entries),
-        {"entries": [{**each.data, "hash": each.hash.hex()} for each in entries]},
-    )
+        length = sum(head.number for name, head in opened.heads().items() if writer in (None, name))
+        entries = progress(opened.audit(writer=writer), length, "exporting", printing=not is_json())
+        if is_json():
+            return Result("", {"entries": [{**each.data, "hash": each.hash.hex()} for each in entries]})
+        print_lines(f"{each.line()}\n".encode("utf-8", "surrogatepass") for each in entries)
+    return Result("", {}, printed=True)
 
 
 def open_existing(session: Session, flag: str | None) -> "Store":

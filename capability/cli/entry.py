@@ -38,7 +38,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "revoke": ("revoking", "revoke", "Revoke a token and all that descend from it."),
         "revoked": ("revoked", "revoked", "List what is revoked, or look a token up."),
         "audit": ("audit", "audit", "See what was done, and that nothing was taken out."),
-        "store": ("storing", "store", "Make and check the store."),
+        "store": ("storing", "store", "Make, check and move the store."),
         "third-party": ("thirdparty", "third_party", "Have someone else sign a block."),
         "completion": ("completion", "completion", "Print a script for your shell's completion."),
     },

@@ -6,7 +6,7 @@ import stat
 import sys
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from capability.cli.failures import Exit, Failure, usage
 
@@ -39,6 +39,17 @@ class Session:
 
     def read_stdin(self, what: str) -> bytes:
         """Returns all of stdin, as `what`. Raises Failure when something else was read from it."""
+        stdin = self.stdin(what)
+        try:
+            content = stdin.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise usage(
+                f"cannot read stdin: {_reason(error)}", f"pipe the {what} in, or name a file"
+            ) from error
+        return _bounded(content, "stdin", what)
+
+    def stdin(self, what: str) -> IO[bytes]:
+        """Returns stdin, to read `what` from it. Raises Failure when something else was read from it."""
         if self._stdin_for is not None:
             raise usage(f"both {self._stdin_for} and {what} come from stdin", "put one of them in a file")
         self._stdin_for = what
@@ -46,13 +57,7 @@ class Session:
             raise usage(f"no {what}: stdin is closed", f"pipe the {what} in, or name a file")
         if sys.stdin.isatty():
             print(f"reading the {what} from the terminal; end it with ctrl-d", file=sys.stderr)
-        try:
-            content = sys.stdin.buffer.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise usage(
-                f"cannot read stdin: {_reason(error)}", f"pipe the {what} in, or name a file"
-            ) from error
-        return _bounded(content, "stdin", what)
+        return sys.stdin.buffer
 
     def read_token(self, source: str | None, *, raw: bool = False) -> str:
         """Returns the text of a token from a file, from stdin, or from $CAP_TOKEN, in this order.
@@ -94,21 +99,30 @@ def read_file(path: str, what: str, check: Callable[[os.stat_result], None] | No
 
     `check` is asked about the file that was opened, before anything is read from it.
     """
-    try:
-        with open(path, "rb") as file:
-            if check is not None:
-                check(os.fstat(file.fileno()))
+    with open_file(path, what) as file:
+        if check is not None:
+            check(os.fstat(file.fileno()))
+        try:
             content = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise _unreadable(path, _reason(error)) from error
+    return _bounded(content, repr(path), what)
+
+
+def open_file(path: str, what: str) -> IO[bytes]:
+    """Returns a file, opened to be read. Raises Failure when it cannot be."""
+    try:
+        return open(path, "rb")
     except FileNotFoundError as error:
         raise usage(
             f"there is no file {path!r}", f"name a file that holds the {what}", "file.missing"
         ) from error
     except IsADirectoryError as error:
         raise usage(f"{path!r} is a folder", f"name a file that holds the {what}", "file.folder") from error
-    except (OSError, ValueError) as error:
-        reason = _reason(error) if isinstance(error, OSError) else "not a path"
-        raise usage(f"cannot read {path!r}: {reason}", "check its permissions", "file.unreadable") from error
-    return _bounded(content, repr(path), what)
+    except OSError as error:
+        raise _unreadable(path, _reason(error)) from error
+    except ValueError as error:
+        raise _unreadable(path, "not a path") from error
 
 
 def decode_text(content: bytes, where: str, failure: Failure) -> str:
@@ -191,6 +205,10 @@ def _bounded(content: bytes, where: str, what: str) -> bytes:
             f"check that it holds the {what}",
         )
     return content
+
+
+def _unreadable(path: str, reason: str) -> Failure:
+    return usage(f"cannot read {path!r}: {reason}", "check its permissions", "file.unreadable")
 
 
 def _exists(path: str) -> bool:

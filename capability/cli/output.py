@@ -2,14 +2,17 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from capability.cli.failures import Exit, Failure, redact, usage
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_LINES: Final = 500
+"""Lines that are written at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class Result:
 
     `notes` go to stderr; so does `failure`, the reason of an exit code that is not 0 although there is a
     result. A command computes its result whole before anything is printed, so a failure leaves nothing half
-    said.
+    said; but for what is `printed` line by line, as it may be larger than memory.
     """
 
     text: str
@@ -27,6 +30,7 @@ class Result:
     exit: int = Exit.DONE
     notes: tuple[str, ...] = ()
     failure: Failure | None = None
+    printed: bool = False
 
 
 def print_result(result: Result, *, as_json: bool) -> None:
@@ -37,6 +41,8 @@ def print_result(result: Result, *, as_json: bool) -> None:
         print_error_line("warning", redact(note))
     if result.failure is not None:
         _print_lines(result.failure)
+    if result.printed:
+        return
     if as_json:
         import json
 
@@ -47,6 +53,17 @@ def print_result(result: Result, *, as_json: bool) -> None:
         _write(result.raw)
     elif result.text:
         _write(f"{result.text}\n".encode())
+
+
+def print_lines(lines: Iterable[bytes]) -> None:
+    """Prints lines as they come; raises what `print_result` raises."""
+    chunk: list[bytes] = []
+    for line in lines:
+        chunk.append(line)
+        if len(chunk) == _LINES:
+            _write(b"".join(chunk))
+            chunk.clear()
+    _write(b"".join(chunk))
 
 
 def print_failure(failure: Failure, *, as_json: bool) -> None:
@@ -94,6 +111,11 @@ def write_file(path: "Path", content: bytes, *, mode: int, overwrite: bool) -> N
 
     Raises Failure when it exists and may not be overwritten, or cannot be written.
     """
+    write_chunks(path, [content], mode=mode, overwrite=overwrite)
+
+
+def write_chunks(path: "Path", chunks: Iterable[bytes], *, mode: int, overwrite: bool) -> None:
+    """Writes a file as `write_file` does, piece by piece; none is left when making a piece fails."""
     import tempfile
 
     try:
@@ -102,7 +124,7 @@ def write_file(path: "Path", content: bytes, *, mode: int, overwrite: bool) -> N
         raise _unwritable(path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            file.writelines(chunks)
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
@@ -112,14 +134,15 @@ def write_file(path: "Path", content: bytes, *, mode: int, overwrite: bool) -> N
             # A link is made only where nothing is; a rename would replace what came in between.
             os.link(name, path)
             os.unlink(name)
-    except FileExistsError as error:
+    except BaseException as error:
         os.unlink(name)
-        raise usage(
-            f"{str(path)!r} exists already", "choose another name, or pass --force", "file.exists"
-        ) from error
-    except OSError as error:
-        os.unlink(name)
-        raise _unwritable(path, error) from error
+        if isinstance(error, FileExistsError):
+            raise usage(
+                f"{str(path)!r} exists already", "choose another name, or pass --force", "file.exists"
+            ) from error
+        if isinstance(error, OSError):
+            raise _unwritable(path, error) from error
+        raise
 
 
 def _unwritable(path: "Path", error: OSError) -> Failure:

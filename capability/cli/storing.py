@@ -19,10 +19,12 @@ from capability.cli.stores import open_for_writing
         "migrate": ("storing", "migrate", "Bring a store to the version of this program."),
         "prune": ("storing", "prune", "Drop revocations of tokens that have expired anyway."),
         "check": ("storing", "check", "Look for damage."),
+        "export": ("transfer", "export", "Print all that a store holds, to move it to another one."),
+        "import": ("transfer", "import_", "Put what was exported into an empty store."),
     },
 )
 def store() -> None:
-    """Make and check the store of tokens and revocations."""
+    """Make, check and move the store of tokens and revocations."""
 
 
 @command("init", "cap store init --store sqlite:///cap.db")

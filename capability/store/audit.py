@@ -8,10 +8,10 @@ the chains: compare the heads with a copy that was kept elsewhere (`cap audit ve
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from capability.store.records import in_utc
 
@@ -96,6 +96,15 @@ def link(event: Event, writer: str, head: Head | None) -> Entry:
 def digest(previous: bytes, text: str) -> bytes:
     """Returns the hash of a line that follows the line with the hash `previous`."""
     return hashlib.sha256(previous + text.encode("utf-8", "surrogatepass")).digest()
+
+
+Watch: TypeAlias = Callable[[Iterable[Entry]], Iterable[Entry]]
+"""Hands lines on, and may count them."""
+
+
+def unwatched(entries: Iterable[Entry]) -> Iterable[Entry]:
+    """Hands lines on as they are."""
+    return entries
 
 
 def problems(entries: Iterable[Entry], heads: Mapping[str, Head]) -> Iterator[str]:

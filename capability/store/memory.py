@@ -8,7 +8,7 @@ from typing import Self
 
 from capability.errors import StoreDumpError, StoreNotEmpty, StoreRolledBack, StoreUnavailable
 from capability.revocation import RevocationStatus, key_mark
-from capability.store.audit import STORE_WRITER, Entry, Event, Head, link, problems
+from capability.store.audit import STORE_WRITER, Entry, Event, Head, Watch, link, problems, unwatched
 from capability.store.dump import Dump, Item, checked
 from capability.store.events import (
     loaded,
@@ -224,10 +224,10 @@ class MemoryStore:
             self._check_open()
             return dict(self._heads)
 
-    def audit_problems(self) -> tuple[str, ...]:
+    def audit_problems(self, *, watch: Watch = unwatched) -> tuple[str, ...]:
         """Returns what is wrong with the audit trail at this moment."""
         with self._lock:
-            return tuple(problems(self.audit(), self.heads()))
+            return tuple(problems(watch(self.audit()), self.heads()))
 
     def problems(self) -> tuple[str, ...]:
         """Returns what is damaged: here, nothing but the trail could be."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol, Self, runtime_checkable
 
 from capability.revocation import RevisedSource
-from capability.store.audit import STORE_WRITER, Entry, Event, Head
+from capability.store.audit import STORE_WRITER, Entry, Event, Head, Watch, unwatched
 from capability.store.dump import Dump
 from capability.store.records import EVERYTHING, Changes, Owner, Record, Revocation, Rule, Selection
 
@@ -121,8 +121,11 @@ class Store(RevisedSource, Protocol):
         """Returns the end of each writer's chain."""
         ...
 
-    def audit_problems(self) -> tuple[str, ...]:
-        """Returns what is wrong with the audit trail at this moment, a sentence for each break of a chain."""
+    def audit_problems(self, *, watch: Watch = unwatched) -> tuple[str, ...]:
+        """Returns what is wrong with the audit trail at this moment, a sentence for each break of a chain.
+
+        All lines go through `watch`, which can tell how far this is.
+        """
         ...
 
     def problems(self) -> tuple[str, ...]:

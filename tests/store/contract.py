@@ -3,7 +3,7 @@
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -420,6 +420,18 @@ class StoreContract(ABC):
         (entry,) = store.audit()
         assert len(entry.text) < 500
         assert (entry.data["revocation_id_count"], entry.data["revision"]) == (1_000, 1)
+
+    def test_a_check_of_the_trail_tells_how_far_it_is(self, store: Store) -> None:
+        filled(store)
+        seen: list[Entry] = []
+
+        def watch(entries: Iterable[Entry]) -> Iterator[Entry]:
+            for each in entries:
+                seen.append(each)
+                yield each
+
+        assert store.audit_problems(watch=watch) == ()
+        assert seen == [*store.audit()]
 
     # Moving to another store
 

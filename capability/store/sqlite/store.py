@@ -10,7 +10,7 @@ from typing import Final, Self
 from capability.errors import StoreRolledBack
 from capability.revocation import RevocationStatus
 from capability.store import events
-from capability.store.audit import STORE_WRITER, Entry, Event, Head, link, problems
+from capability.store.audit import STORE_WRITER, Entry, Event, Head, Watch, link, problems, unwatched
 from capability.store.dump import Dump
 from capability.store.records import (
     EVERYTHING,
@@ -254,13 +254,13 @@ class SQLiteStore:
         with self._connection.reading() as database:
             return _heads(database.conn)
 
-    def audit_problems(self) -> tuple[str, ...]:
+    def audit_problems(self, *, watch: Watch = unwatched) -> tuple[str, ...]:
         """Returns what is wrong with the audit trail at this moment."""
         with self._connection.reading() as database:
             rows = database.conn.execute(
                 "SELECT writer, number, line, hash FROM audit ORDER BY writer, number"
             )
-            return tuple(problems((Entry(*row) for row in rows), _heads(database.conn)))
+            return tuple(problems(watch(Entry(*row) for row in rows), _heads(database.conn)))
 
     def problems(self) -> tuple[str, ...]:
         """Returns what is damaged: pages and indexes of the file, references, and the audit trail."""
