@@ -1,0 +1,298 @@
+"""MCP servers made with FastMCP: each call of a tool is decided, with its arguments; over HTTP and stdio.
+
+    cap = CapMiddleware(guard)
+    mcp = FastMCP("orders", middleware=[cap], auth=cap.remote(["https://login.example"], "https://orders.example"))
+
+On stdio leave `auth` out: the token comes in `_meta` of the call. Over HTTP it may come as Bearer, in `_meta`
+beside a JWT that another provider verifies, or in both places: then both tokens must allow.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+import mcp_types
+from anyio import to_thread
+from fastmcp.exceptions import FastMCPError
+from fastmcp.prompts.base import PromptResult
+from fastmcp.server.auth import RemoteAuthProvider, TokenVerifier
+from fastmcp.server.auth.auth import AccessToken, AuthProvider
+from fastmcp.server.dependencies import get_access_token, get_http_request
+from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
+from fastmcp.tools.base import ToolResult
+from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
+from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
+from mcp.shared.exceptions import MCPError
+from pydantic import AnyHttpUrl
+from starlette import middleware as starlette_middleware
+from starlette.authentication import AuthenticationError
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from capability.builders import Fact
+from capability.decision import Decision, Outcome
+from capability.errors import AuthorizationError
+from capability.guard import Guard
+from capability.http.bearer import MalformedRequest, request_token
+from capability.http.problems import NO_TOKEN, Problem, malformed, problem_of, problem_of_error
+from capability.integrations.gate import Gate, Refused
+from capability.integrations.mcp_calls import META_KEY, tool_facts
+
+__all__ = ["CapMiddleware", "CapRemoteAuthProvider", "CapTokenVerifier"]
+
+_M = TypeVar("_M")
+_R = TypeVar("_R")
+
+ERROR_CODE: Final = -32001
+"""The JSON-RPC code of a refusal; `data` of the error is the problem document."""
+
+_DECIDED: Final = frozenset({"tools/call", "resources/read", "prompts/get"})
+_OPEN: Final = frozenset(
+    {
+        *("initialize", "ping", "server/discover", "logging/setLevel"),
+        *("tools/list", "resources/list", "resources/templates/list", "prompts/list"),
+    }
+)
+"""What needs no decision: the handshake, and what a server offers. All that is not named here is decided."""
+
+
+class CapMiddleware(Middleware):
+    """Decides each request to an MCP server by the token that came with it.
+
+    | request | stated |
+    | --- | --- |
+    | tools/call | `operation("call")`, `tool(name)`, `tool_argument(name, value)` of what came |
+    | resources/read | `operation("read")`, `resource(uri)` |
+    | prompts/get | `operation("prompt")`, `prompt(name)`, `prompt_argument(name, value)` |
+    | any other but lists and the handshake | `operation` with the method's name |
+
+    State what a tool *may* get (`check all tool_argument(...)`), not what it may not: an argument that is
+    left out states nothing, and a default takes its place.
+    """
+
+    def __init__(self, guard: Guard, *, application: str | None = None, realm: str = "cap") -> None:
+        self.gate = Gate(guard=guard, application=application, realm=realm)
+
+    def verifier(self) -> "CapTokenVerifier":
+        """Returns a TokenVerifier for the transport, as `auth=` or for a provider of your own."""
+        return CapTokenVerifier(self)
+
+    def remote(
+        self, authorization_servers: Sequence[str], base_url: str, **more: Any
+    ) -> "CapRemoteAuthProvider":
+        """Returns FastMCP's RemoteAuthProvider with this verifier; `more` are its other arguments."""
+        servers = [AnyHttpUrl(server) for server in authorization_servers]
+        return CapRemoteAuthProvider(self.verifier(), servers, base_url, **more)
+
+    async def on_call_tool(
+        self,
+        context: MiddlewareContext[mcp_types.CallToolRequestParams],
+        call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult],
+    ) -> ToolResult:
+        """Decides a call by its tool and arguments, as they came."""
+        message = context.message
+        try:
+            facts = tool_facts(message.name, message.arguments)
+        except ValueError as error:
+            raise _error(malformed("an argument cannot be stated")) from error
+        await self._decide(context, "call", facts)
+        return await _answered(context, call_next)
+
+    async def on_get_prompt(
+        self,
+        context: MiddlewareContext[mcp_types.GetPromptRequestParams],
+        call_next: CallNext[mcp_types.GetPromptRequestParams, PromptResult],
+    ) -> PromptResult:
+        """Decides a prompt by its name and arguments."""
+        message = context.message
+        facts = [Fact("prompt({name})", {"name": message.name})]
+        for name, value in (message.arguments or {}).items():
+            facts.append(Fact("prompt_argument({name}, {value})", {"name": name, "value": value}))
+        await self._decide(context, "prompt", facts)
+        return await _answered(context, call_next)
+
+    async def check_resource_access(
+        self, context: MiddlewareContext[mcp_types.ReadResourceRequestParams]
+    ) -> None:
+        """Decides the reading of a resource by its URI."""
+        await self._decide(context, "read", resource=str(context.message.uri))
+
+    async def on_request(
+        self,
+        context: MiddlewareContext[mcp_types.Request[Any, Any]],
+        call_next: CallNext[mcp_types.Request[Any, Any], Any],
+    ) -> Any:
+        """Decides what has no hook of its own."""
+        if context.method not in _DECIDED and context.method not in _OPEN:
+            await self._decide(context, context.method or "")
+        return await call_next(context)
+
+    async def _decide(
+        self,
+        context: MiddlewareContext[Any],
+        operation: str,
+        facts: Iterable[Fact] = (),
+        resource: str | None = None,
+    ) -> None:
+        """Lets pass what every token that came with a request allows; raises MCPError."""
+        stated = list(facts)
+        try:
+            for token in _tokens(context):
+                if self.gate.guard.blocking:
+                    await to_thread.run_sync(self._decide_one, token, operation, stated, resource)
+                else:
+                    self._decide_one(token, operation, stated, resource)
+        except Refused as error:
+            raise _error(error.problem) from error
+
+    def _decide_one(self, token: str, operation: str, facts: list[Fact], resource: str | None) -> None:
+        self.gate.decide(token, [operation], resource=resource, facts=facts)
+
+
+class _Backend(BearerAuthBackend):
+    """Refuses two tokens, of which the first would be verified."""
+
+    async def authenticate(self, conn: HTTPConnection) -> Any:
+        try:
+            request_token(conn.headers.items())
+        except MalformedRequest as error:
+            raise _Unanswerable(malformed(str(error))) from error
+        return await super().authenticate(conn)
+
+
+class _Unanswerable(AuthenticationError):
+    """What FastMCP would answer otherwise than by its problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(f"{problem.status} {problem.name}")
+
+
+class _Answering(AuthProvider):
+    """A provider that answers a store which is down by 503, and two tokens by 400."""
+
+    realm: str
+
+    def get_middleware(self) -> list[Any]:
+        """Returns the middleware of the HTTP application, as FastMCP asks for it."""
+
+        def answer(conn: HTTPConnection, error: Exception) -> Response:
+            if not isinstance(error, _Unanswerable):
+                raise error
+            problem = error.problem
+            return Response(problem.body(), problem.status, headers=dict(problem.headers(self.realm)))
+
+        return [
+            starlette_middleware.Middleware(
+                AuthenticationMiddleware, backend=_Backend(self), on_error=answer
+            ),
+            starlette_middleware.Middleware(AuthContextMiddleware),
+        ]
+
+
+class CapTokenVerifier(_Answering, TokenVerifier):
+    """Lets in whoever has a genuine token that is neither expired nor revoked.
+
+    That is not leave to do anything: what may be called is decided by the CapMiddleware that this verifier
+    is of, call by call, and the server must have it. A token that is narrowed to one tool can be decided
+    only when a tool is called.
+    """
+
+    def __init__(self, cap: CapMiddleware) -> None:
+        super().__init__()
+        self.realm = cap.gate.realm
+        self._guard = cap.gate.guard
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """Returns whose token it is, None for no valid token; raises where that cannot be told now."""
+        check = self._guard.check
+        decision = await to_thread.run_sync(check, token) if self._guard.blocking else check(token)
+        if decision.outcome in (Outcome.ALLOWED, Outcome.DENIED):
+            return _CapAccessToken.of(decision, token)
+        if decision.outcome in (Outcome.INVALID_TOKEN, Outcome.REVOKED, Outcome.EXPIRED):
+            return None
+        raise _Unanswerable(problem_of(decision))
+
+
+class CapRemoteAuthProvider(_Answering, RemoteAuthProvider):
+    """RemoteAuthProvider with a CapTokenVerifier: `CapMiddleware.remote` makes one."""
+
+    def __init__(
+        self,
+        token_verifier: CapTokenVerifier,
+        authorization_servers: list[AnyHttpUrl],
+        base_url: str,
+        **more: Any,
+    ) -> None:
+        super().__init__(
+            token_verifier=token_verifier,
+            authorization_servers=authorization_servers,
+            base_url=base_url,
+            **more,
+        )
+        self.realm = token_verifier.realm
+
+
+class _CapAccessToken(AccessToken):
+    """What FastMCP keeps of a capability token; of another class than what other providers verified.
+
+    The client's id is that of the root block, so that a session stays with a token and what is narrowed
+    from it.
+    """
+
+    @classmethod
+    def of(cls, decision: Decision, token: str) -> "_CapAccessToken":
+        expires = decision.expires_at
+        return cls(
+            token=token,
+            client_id=decision.revocation_ids[0],
+            subject=decision.subject,
+            scopes=[],
+            expires_at=None if expires is None else int(expires.timestamp()),
+        )
+
+
+def _tokens(context: MiddlewareContext[Any]) -> list[str]:
+    """Returns the tokens of a request, which must all allow it; raises Refused for none.
+
+    A Bearer token counts where our verifier took it: one of another provider is no business of a guard.
+    """
+    tokens = []
+    try:
+        request_token(get_http_request().headers.items())
+    except MalformedRequest as error:
+        raise Refused(malformed(str(error))) from error
+    except RuntimeError:  # says FastMCP where there is no HTTP
+        bearer = None
+    else:
+        bearer = get_access_token()
+    if isinstance(bearer, _CapAccessToken):
+        tokens.append(bearer.token)
+    meta = context.message.meta if isinstance(context.message, mcp_types.RequestParams) else None
+    own = dict(meta or {}).get(META_KEY)
+    if own is None and context.fastmcp_context is not None:
+        request = context.fastmcp_context.request_context
+        own = None if request is None else (request.meta or {}).get(META_KEY)
+    if isinstance(own, str):
+        tokens.append(own)
+    elif own is not None:
+        raise Refused(malformed("the token in _meta is no text"))
+    if not tokens:
+        raise Refused(NO_TOKEN)
+    return tokens
+
+
+async def _answered(context: MiddlewareContext[_M], call_next: CallNext[_M, _R]) -> _R:
+    """Goes on, and answers an AuthorizationError that a tool raises by its problem."""
+    try:
+        return await call_next(context)
+    except AuthorizationError as error:
+        raise _error(problem_of_error(error)) from error
+    except FastMCPError as error:  # in which FastMCP wraps what tools raise
+        if isinstance(error.__cause__, AuthorizationError):
+            raise _error(problem_of_error(error.__cause__)) from error
+        raise
+
+
+def _error(problem: Problem) -> MCPError:
+    return MCPError(ERROR_CODE, f"{problem.title.lower()}: {problem.detail}", problem.to_dict())
