@@ -7,13 +7,14 @@ and the request are looked at on every call.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
 
 from capability.attenuation import DEFAULT_VOCABULARY
 from capability.authorization import Plan
 from capability.cache import Cache
 from capability.datalog.limits import Limits
-from capability.datalog.program import PolicyKind, Program
+from capability.datalog.program import KeyScope, PolicyKind, Program
 from capability.datalog.residual import Residual, Residuals
 from capability.datalog.shapes import RequestFact
 from capability.datalog.terms import BOOL, BYTES, DATE, INTEGER, STRING
@@ -64,33 +65,59 @@ DEFAULT_CACHE: Final = CacheLimits()
 class Form:
     """A token and a policy, made ready for one form of request."""
 
-    __slots__ = ("_allow", "_always", "_ends", "_holds", "_run", "_table", "_untimed")
+    __slots__ = ("_judge", "_run", "_table")
+    _judge: "_Judge"
 
     def __init__(self, residual: Residual, plan: Plan) -> None:
         self._run = residual.run
         self._table = residual.table
-        # -1, for no policy, finds the last one
-        self._allow = (*(policy.kind is PolicyKind.ALLOW for policy in plan.program.policies), False)
-        self._always = tuple(_ends(plan, residual.failed_always))
-        self._holds = self._allow if not self._always else (False,) * len(self._allow)
-        self._ends = tuple(_ends(plan, residual.checks))
-        self._untimed = sum(1 << n for n, end in enumerate(self._ends) if end is None)
+        judge = residual.kin.judge
+        if judge is None or not judge.shared:
+            judge = residual.kin.judge = _Judge(residual, plan)
+        self._judge = judge
 
     def decide(
         self, now: int, operation: object, application: object, resource: object, tenant: object
     ) -> Outcome:
         """Returns ALLOWED, DENIED or EXPIRED; raises Unsure where the engine must decide."""
         policy, failed = self._run(self._table, now, operation, application, resource, tenant)
-        if not failed and self._holds[policy]:
+        if not failed and self._judge.holds[policy]:
             return Outcome.ALLOWED
-        if failed & self._untimed or not self._allow[policy] or not self._all_over(failed, now):
-            return Outcome.DENIED
-        return Outcome.EXPIRED
+        return self._judge.refusal(policy, failed, self._table, now)
 
-    def _all_over(self, failed: int, now: int) -> bool:
-        """Returns whether the time of every failed check is over."""
-        ends = [*self._always, *(end for n, end in enumerate(self._ends) if failed >> n & 1)]
-        return all(end is not None and now >= end for end in ends)
+
+class _Judge:
+    """What the answers of a residual come to: one for all tokens of a family, which share all but a table.
+
+    INVARIANT: not shared where the end of a check could depend on more of a token than one slot of its table.
+    """
+
+    __slots__ = ("_allow", "_always", "_ends", "_untimed", "holds", "shared")
+
+    def __init__(self, residual: Residual, plan: Plan) -> None:
+        # -1, for no policy, finds the last one
+        self._allow = (*(policy.kind is PolicyKind.ALLOW for policy in plan.program.policies), False)
+        self._always = _ends(plan, residual.failed_always)
+        self.holds = self._allow if not self._always else (False,) * len(self._allow)
+        ends = _ends(plan, residual.checks)
+        self.shared = all(slots is not None and len(slots) <= 1 for slots in residual.dates)
+        self._ends = tuple(
+            (None, end)
+            if end is None or not self.shared or not slots
+            else (slots[0], end - residual.table[slots[0]])
+            for end, slots in zip(ends, residual.dates, strict=True)
+        )
+        self._untimed = sum(1 << n for n, end in enumerate(ends) if end is None)
+
+    def refusal(self, policy: int, failed: int, table: tuple[Any, ...], now: int) -> Outcome:
+        """Returns EXPIRED if an allow policy matched and the time of all that failed is over, else DENIED."""
+        if failed & self._untimed or not self._allow[policy]:
+            return Outcome.DENIED
+        ends = list(self._always)
+        for number, (slot, end) in enumerate(self._ends):
+            if failed >> number & 1 and end is not None:
+                ends.append(end if slot is None else table[slot] + end)
+        return Outcome.EXPIRED if all(end is not None and now >= end for end in ends) else Outcome.DENIED
 
 
 class Known:
@@ -140,6 +167,21 @@ class Setup:
 
 def prepare(residuals: Residuals, plan: Plan, types: Types) -> Form | None:
     """Returns the form for requests of `types`, None where the engine decides each of them."""
+    request = _request(types)
+    residual = None if request is None else residuals.prepare(_blocks(plan), plan.program, request)
+    return None if residual is None else Form(residual, plan)
+
+
+def prepare_at_once(residuals: Residuals, plan: Plan, types: Types) -> Form | None:
+    """Returns what `prepare` would, if that takes no evaluation as tokens like this one were seen."""
+    request = _request(types)
+    residual = None if request is None else residuals.at_once(_blocks(plan), plan.program, request)
+    return None if residual is None else Form(residual, plan)
+
+
+@lru_cache(maxsize=256)
+def _request(types: Types) -> tuple[RequestFact, ...] | None:
+    """Returns what requests of `types` state, None for types that are not prepared for."""
     request = [_TIME]
     for name, type_ in zip(REQUEST_NAMES, types, strict=True):
         if type_ is type(None):
@@ -148,9 +190,11 @@ def prepare(residuals: Residuals, plan: Plan, types: Types) -> Form | None:
             request.append(RequestFact(name, (_KINDS[type_],)))
         else:
             return None
-    blocks = [(block.program, block.external_key) for block in plan.blocks]
-    residual = residuals.prepare(blocks, plan.program, tuple(request))
-    return None if residual is None else Form(residual, plan)
+    return tuple(request)
+
+
+def _blocks(plan: Plan) -> list[tuple[Program, KeyScope | None]]:
+    return [(block.program, block.external_key) for block in plan.blocks]
 
 
 def _ends(plan: Plan, checks: Sequence[tuple[int | None, int]]) -> list[int | None]:

@@ -86,3 +86,8 @@ class Lifter:
             tuple(map(self.predicate, query.body)),
             tuple(Expression(self.ops(expression.ops)) for expression in query.expressions),
         )
+
+    def constants_of(self, query: Query) -> list[Term]:
+        """Returns the constants of `query` in the order in which they are lifted."""
+        self.query(query)
+        return self.constants

@@ -7,7 +7,7 @@ where the largest request could not reach one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -15,6 +15,7 @@ from capability.datalog.bounds import Bound, Extent, Signature
 from capability.datalog.codegen import MAX_REQUEST_TEXT, Generator
 from capability.datalog.engine import World
 from capability.datalog.errors import DatalogError
+from capability.datalog.families import Described, Families, Traits, describe
 from capability.datalog.lifting import Lifter, raw_value
 from capability.datalog.limits import Limits
 from capability.datalog.operators import term_size
@@ -44,7 +45,7 @@ from capability.datalog.shapes import (
     TableSlot,
     Unsupported,
 )
-from capability.datalog.terms import BYTES, STRING, VARIABLE
+from capability.datalog.terms import BYTES, DATE, STRING, VARIABLE
 
 CheckName: TypeAlias = tuple[int | None, int]
 """The block (None: the authorizer) and the index of a check."""
@@ -58,12 +59,23 @@ _LARGEST_SCALAR: Final = 16
 """How many bytes the engine counts for a term that is no text."""
 
 
+class Kin:
+    """What residuals of one family have in common; `judge` is what their user makes of that, once."""
+
+    __slots__ = ("judge",)
+
+    def __init__(self) -> None:
+        self.judge: Any = None
+
+
 @dataclass(frozen=True, slots=True)
 class Residual:
     """`run(table, *values)` answers `(policy, failed)`;
     bit n of `failed` is `checks[n]`, `failed_always` fail whatever is asked.
 
-    `bound` is what the engine would need for the largest request, at most; it is within the limits.
+    `bound` is what the engine would need for the largest request, at most; it is within the limits. `dates`
+    are for each of `checks` the slots of the table that hold the dates in it, None when some date has none.
+    All residuals of a family have one `kin`, and differ in nothing but the table.
     """
 
     run: Run
@@ -72,6 +84,8 @@ class Residual:
     policies: tuple[int, ...]
     failed_always: tuple[CheckName, ...]
     bound: Bound
+    dates: tuple[tuple[int, ...] | None, ...]
+    kin: Kin = field(default_factory=Kin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +103,7 @@ class Residuals:
     def __init__(self, limits: Limits, *, max_shapes: int = 1024) -> None:
         self._limits = limits
         self._code = lru_cache(maxsize=max_shapes)(_generate)
+        self._families: Families[Residual] = Families()
 
     def prepare(
         self,
@@ -99,10 +114,38 @@ class Residuals:
         """Returns the residual of a verified token under a policy, None where the engine must decide each
         request.
         """
+        described = describe(blocks, authorizer, request)
+        known = self._of_family(described)
+        if known is not None:
+            return known
         try:
-            return _Preparation(blocks, authorizer, request, self._limits).finish(self._code)
+            preparation = _Preparation(blocks, authorizer, request, self._limits)
+            residual = preparation.finish(self._code)
         except (DatalogError, Unsupported):
             return None
+        if described is not None:
+            traits = preparation.traits(residual)
+            self._families.learn(described, blocks, authorizer, traits, residual, residual.table)
+        return residual
+
+    def at_once(
+        self,
+        blocks: Sequence[tuple[Program, KeyScope | None]],
+        authorizer: Program,
+        request: tuple[RequestFact, ...],
+    ) -> Residual | None:
+        """Returns what `prepare` would, if that is known from another token; evaluates nothing."""
+        return self._of_family(describe(blocks, authorizer, request))
+
+    def forget(self) -> None:
+        """Forgets what is known of tokens; the code of their shapes stays."""
+        self._families.clear()
+
+    def _of_family(self, described: Described | None) -> "Residual | None":
+        family = None if described is None else self._families.find(described)
+        if described is None or family is None:
+            return None
+        return replace(family.first, table=family.table_of(described.constants))
 
 
 def _generate(shape: Shape) -> Code | None:
@@ -136,6 +179,8 @@ class _Preparation:
         self._world = self._static_world()
         self._lifter = Lifter([])
         self._queries: dict[tuple[str, int, int], tuple[Query, int]] = {}
+        self._starts: dict[tuple[str, int, int], int] = {}
+        self._slots: tuple[TableSlot, ...] = ()
 
     def finish(self, generate: Any) -> Residual:
         """Returns the residual; raises Unsupported where there is none."""
@@ -162,11 +207,41 @@ class _Preparation:
         if code is None:
             raise Unsupported("no code")
         self._bound()  # before the joins of the table are made, and again when what they took is known
+        self._slots = code.table
         table = tuple(self._fill(slot) for slot in code.table)
         bound = self._bound()
         return Residual(
-            code.run, table, tuple(names), tuple(range(len(policies))), tuple(failed_always), bound
+            code.run,
+            table,
+            tuple(names),
+            tuple(range(len(policies))),
+            tuple(failed_always),
+            bound,
+            tuple(map(self._dates, range(len(names)), (queries for _, queries in checks))),
         )
+
+    def _dates(self, number: int, queries: tuple[ShapedQuery, ...]) -> tuple[int, ...] | None:
+        """Returns the slots of the table with the dates of a check, None when some date has no slot."""
+        slots: list[int] = []
+        for index, shaped in enumerate(queries):
+            owner = ("check", number, index)
+            query, _ = self._queries[owner]
+            dates = [at for at, (kind, _) in enumerate(Lifter([]).constants_of(query)) if kind == DATE]
+            for at in dates:
+                constant = Constant(self._starts.get(owner, 0) + at, bare=True)
+                if shaped.static or constant not in self._slots:
+                    return None
+                slots.append(self._slots.index(constant))
+        return tuple(slots)
+
+    def traits(self, residual: Residual) -> Traits:
+        """Returns what the residual that `finish` returned tells of its family."""
+        lifted = {
+            (*residual.checks[number], query): start
+            for (owner, number, query), start in self._starts.items()
+            if owner == "check"
+        }
+        return Traits(frozenset(self._changing), lifted, self._slots)
 
     def _is_changing(self, body: Sequence[Predicate]) -> bool:
         return any((atom.name, len(atom.terms)) in self._changing for atom in body)
@@ -243,6 +318,7 @@ class _Preparation:
             raise Unsupported("too large")
         if any(_count(expression.ops) > _MAX_OPS for expression in query.expressions):
             raise Unsupported("too large")
+        self._starts[owner] = len(self._lifter.constants)
         return ShapedQuery(self._lifter.query(query), trusted, static=False)
 
     def _holds(self, check: Check, unit: _Unit) -> bool:
