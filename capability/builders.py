@@ -6,12 +6,15 @@ must not pay for it.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from capability.datalog import program as syntax
 from capability.datalog.program import KeyParameter, KeyScope, Predicate, Program, Scope, ScopeKind
 from capability.datalog.terms import PARAMETER, Term
 from capability.keys import PublicKey
+
+if TYPE_CHECKING:
+    from capability.datalog.parameters import Filled
 
 Parameters = Mapping[str, object] | None
 """Values of the `{name}` of a source: int, str, bool, aware datetime, bytes, None, set, list or dict."""
@@ -138,7 +141,7 @@ class Policy(_Statement[syntax.Policy]):
 class StatementBuilder:
     """What the builders of blocks and of tokens share: an append-only list of statements."""
 
-    __slots__ = ("_checks", "_context", "_facts", "_rules", "_scopes")
+    __slots__ = ("_checks", "_context", "_facts", "_filled", "_rules", "_scopes")
 
     def __init__(
         self,
@@ -151,13 +154,22 @@ class StatementBuilder:
         self._rules: list[syntax.Rule] = []
         self._checks: list[syntax.Check] = []
         self._context: str | None = None
+        self._filled: Filled | None = None
         if source is not None:
-            self.add_code(source, parameters, scope_parameters)
+            self._filled = _filled(source, parameters, scope_parameters)
 
     @property
     def program(self) -> Program:
         """The statements so far."""
+        self._settle()
         return Program(self._scopes, tuple(self._facts), tuple(self._rules), tuple(self._checks))
+
+    @property
+    def filled(self) -> "Filled":
+        """`program`, not put together yet where it is all of one source: that is enough to write it out."""
+        from capability.datalog.parameters import Filled
+
+        return Filled(self.program, {}) if self._filled is None else self._filled
 
     @property
     def context(self) -> str | None:
@@ -178,13 +190,7 @@ class StatementBuilder:
         for the statements of `source`; the first one to come before any rule or check holds for the whole
         block.
         """
-        from capability.datalog.parser import parse_block
-
-        program = parse_block(_text(source))
-        if parameters or scope_parameters:
-            self._extend(bind_program(program, parameters, scope_parameters))
-        else:
-            self._extend(complete(program))
+        self._extend(_filled(source, parameters, scope_parameters).program)
 
     def add_program(self, program: Program) -> None:
         """Adds all statements of `program`, each trusting what it trusts there.
@@ -194,20 +200,24 @@ class StatementBuilder:
         if program.policies:
             raise ValueError("only an authorizer has policies")
         program = complete(program)
+        self._settle()
         if self._scopes and not program.scopes:
             program = with_clauses(program, (ScopeKind.AUTHORITY,))
         self._extend(program)
 
     def add_fact(self, fact: Fact) -> None:
         """Adds `fact`; raises ParameterError when a parameter in it has no value."""
+        self._settle()
         self._facts.append(complete(expect(Fact, fact, "fact").item))
 
     def add_rule(self, rule: Rule) -> None:
         """Adds `rule`; raises ParameterError when a parameter in it has no value."""
+        self._settle()
         self._rules.append(complete(expect(Rule, rule, "rule").item))
 
     def add_check(self, check: Check) -> None:
         """Adds `check`; raises ParameterError when a parameter in it has no value."""
+        self._settle()
         self._checks.append(complete(expect(Check, check, "check").item))
 
     def merge(self, builder: "BlockBuilder") -> None:
@@ -216,7 +226,14 @@ class StatementBuilder:
         if self._context is None:
             self._context = builder.context
 
+    def _settle(self) -> None:
+        """Puts the builder's first source together, since something else comes to it."""
+        filled, self._filled = self._filled, None
+        if filled is not None:
+            self._extend(filled.program)
+
     def _extend(self, program: Program) -> None:
+        self._settle()
         if program.scopes and not (self._scopes or self._rules or self._checks):
             self._scopes = program.scopes
         elif program.scopes and program.scopes != self._scopes:
@@ -244,15 +261,16 @@ class BlockBuilder(StatementBuilder):
 
 def bind_program(program: Program, parameters: Parameters, scope_parameters: ScopeParameters) -> Program:
     """Returns `program` with its parameters replaced; values that it does not name are ignored."""
-    from capability.datalog.parameters import bind, names
+    from capability.datalog.parameters import fill
 
-    terms, keys = _values(parameters, scope_parameters)
-    term_names, key_names = names(program)
-    return bind(
-        program,
-        {name: term for name, term in terms.items() if name in term_names},
-        {name: key for name, key in keys.items() if name in key_names},
-    )
+    return fill(program, *_values(parameters, scope_parameters)).program
+
+
+def _filled(source: str, parameters: Parameters, scope_parameters: ScopeParameters) -> "Filled":
+    from capability.datalog.parameters import fill
+    from capability.datalog.parser import parse_block
+
+    return fill(parse_block(_text(source)), *_values(parameters, scope_parameters))
 
 
 def _bind_statement(item: _Item, parameters: Parameters, scope_parameters: ScopeParameters) -> _Item:

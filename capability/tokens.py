@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeAlias
 from capability import chain
 from capability.attenuation import DEFAULT_VOCABULARY, Vocabulary, restriction
 from capability.builders import BlockBuilder, Parameters, ScopeParameters, StatementBuilder
+from capability.datalog.parameters import Filled
 from capability.datalog.program import Program
 from capability.errors import (
     BiscuitBlockError,
@@ -26,7 +27,7 @@ from capability.errors import (
 from capability.keys import PublicKey, Signer
 from capability.third_party import ThirdPartyBlock, ThirdPartyRequest, checked_signer
 from capability.wire import envelope as wire
-from capability.wire.block import Block, decode_block, encode_block
+from capability.wire.block import Block, Encoded, decode_block, encode_block
 from capability.wire.envelope import MAX_BLOCKS, MAX_BYTES, Envelope, FinalSignature
 from capability.wire.symbols import KeyTable, SymbolTable
 from capability.wire.text import PREFIX, from_text, to_text
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 RootKey: TypeAlias = "PublicKey | KeySet | Callable[[int | None], PublicKey]"
 """Where the root key comes from: the key, a key set, or a function of the token's root key id."""
+
+_Contents: TypeAlias = tuple[tuple[Block, ...], Encoded | None]
+"""The decoded blocks, and behind them the one that was just made, if nobody has looked at it yet."""
 
 MAX_ROOT_KEY_ID: Final = 2**32 - 1
 
@@ -66,9 +70,9 @@ class BiscuitBuilder(StatementBuilder):
         """Returns the token, its authority block signed by `root`."""
         signer = checked_signer("root", root)
         symbols, keys = SymbolTable(), KeyTable()
-        encoded = encode_block(self.program, self.context, symbols, keys)
-        envelope = chain.start(signer, encoded.payload, encoded.block.version, self._root_key_id)
-        return Biscuit._verified(envelope, (encoded.block,), symbols, keys, signer.public_key)
+        encoded = encode_block(self.filled, self.context, symbols, keys)
+        envelope = chain.start(signer, encoded.payload, encoded.version, self._root_key_id)
+        return Biscuit._verified(envelope, ((), encoded), symbols, keys, signer.public_key)
 
     def __repr__(self) -> str:
         key_id = "no root key id set" if self._root_key_id is None else f"root key id: {self._root_key_id}"
@@ -78,9 +82,9 @@ class BiscuitBuilder(StatementBuilder):
 class _Token:
     """What can be read of a token, and how it is narrowed, verified or not."""
 
-    __slots__ = ("_blocks", "_envelope", "_keys", "_symbols")
+    __slots__ = ("_contents", "_envelope", "_keys", "_symbols")
     _envelope: Envelope
-    _blocks: tuple[Block, ...]
+    _contents: _Contents
     _symbols: SymbolTable
     _keys: KeyTable
 
@@ -90,7 +94,12 @@ class _Token:
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The decoded blocks, the authority first."""
-        return self._blocks
+        blocks, made = self._contents
+        if made is not None:
+            blocks = (*blocks, made.block)
+            # one assignment: another thread sees the block in one of the two places
+            self._contents = (blocks, None)
+        return blocks
 
     @property
     def external_keys(self) -> tuple[PublicKey | None, ...]:
@@ -115,13 +124,13 @@ class _Token:
 
     def block_count(self) -> int:
         """Returns the number of blocks, the authority included."""
-        return len(self._blocks)
+        return len(self._envelope.blocks)
 
     def block(self, index: int) -> Block:
         """Returns a decoded block; raises BiscuitBlockError when there is none of that index."""
-        if not 0 <= index < len(self._blocks):
-            raise BiscuitBlockError(f"there is no block {index}: the token has {len(self._blocks)}")
-        return self._blocks[index]
+        if not 0 <= index < self.block_count():
+            raise BiscuitBlockError(f"there is no block {index}: the token has {self.block_count()}")
+        return self.blocks[index]
 
     def block_source(self, index: int) -> str:
         """Returns a block as Datalog, one statement a line; raises BiscuitBlockError for a wrong index."""
@@ -146,7 +155,7 @@ class _Token:
         """
         if not isinstance(block, BlockBuilder):
             raise TypeError(f"argument 'block' must be a BlockBuilder, not {type(block).__name__}")
-        return self._append(block.program, block.context)
+        return self._append(block.filled, block.context)
 
     def attenuate(
         self,
@@ -190,7 +199,7 @@ class _Token:
 
     def seal(self) -> Self:
         """Returns the same token, to which nothing can be appended; raises SealedError if it is sealed."""
-        return self._derived(chain.seal(self._envelope), self._blocks, self._symbols, self._keys)
+        return self._derived(chain.seal(self._envelope), self._contents, self._symbols, self._keys)
 
     def third_party_request(self) -> ThirdPartyRequest:
         """Returns what a third party needs to sign a block for this token; raises SealedError."""
@@ -218,7 +227,7 @@ class _Token:
             raise BiscuitBuildError(
                 f"the third-party block does not fit this token: {error}", code=error.code
             ) from error
-        return self._derived(envelope, (*self._blocks, decoded), self._symbols, self._keys)
+        return self._derived(envelope, ((*self.blocks, decoded), None), self._symbols, self._keys)
 
     def to_bytes(self, *, max_bytes: int = MAX_BYTES, max_blocks: int = MAX_BLOCKS) -> bytes:
         """Returns the token, its proof included: who has these bytes has the token.
@@ -226,10 +235,10 @@ class _Token:
         Raises BiscuitSerializationError for more than readers take, unless told that they take more.
         """
         data = wire.encode(self._envelope)
-        if len(data) > max_bytes or len(self._blocks) > max_blocks:
+        if len(data) > max_bytes or self.block_count() > max_blocks:
             raise BiscuitSerializationError(
                 f"a token has at most {max_bytes} bytes and {max_blocks} blocks; "
-                f"this one has {len(data)} and {len(self._blocks)}"
+                f"this one has {len(data)} and {self.block_count()}"
             )
         return data
 
@@ -240,31 +249,29 @@ class _Token:
     def __repr__(self) -> str:
         from capability.wire.describe import describe
 
-        return f"{type(self).__name__} {describe(self._blocks, self.external_keys)}"
+        return f"{type(self).__name__} {describe(self.blocks, self.external_keys)}"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a token is not pickled: it would come back unverified; use to_bytes and from_bytes")
 
-    def _append(self, program: Program, context: str | None) -> Self:
+    def _append(self, program: Program | Filled, context: str | None) -> Self:
         symbols, keys = self._symbols.copy(), self._keys.copy()
         encoded = encode_block(program, context, symbols, keys)
-        envelope = chain.append(self._envelope, encoded.payload, encoded.block.version)
-        return self._derived(envelope, (*self._blocks, encoded.block), symbols, keys)
+        envelope = chain.append(self._envelope, encoded.payload, encoded.version)
+        return self._derived(envelope, (self.blocks, encoded), symbols, keys)
 
     @classmethod
-    def _of(cls, envelope: Envelope, blocks: tuple[Block, ...], symbols: SymbolTable, keys: KeyTable) -> Self:
+    def _of(cls, envelope: Envelope, contents: _Contents, symbols: SymbolTable, keys: KeyTable) -> Self:
         token = cls.__new__(cls)
         token._envelope = envelope
-        token._blocks = blocks
+        token._contents = contents
         token._symbols = symbols
         token._keys = keys
         return token
 
-    def _derived(
-        self, envelope: Envelope, blocks: tuple[Block, ...], symbols: SymbolTable, keys: KeyTable
-    ) -> Self:
+    def _derived(self, envelope: Envelope, contents: _Contents, symbols: SymbolTable, keys: KeyTable) -> Self:
         """Returns a token that this one was turned into; it is as verified as this one is."""
-        return self._of(envelope, blocks, symbols, keys)
+        return self._of(envelope, contents, symbols, keys)
 
 
 class Biscuit(_Token):
@@ -324,21 +331,19 @@ class Biscuit(_Token):
     def _verified(
         cls,
         envelope: Envelope,
-        blocks: tuple[Block, ...],
+        contents: _Contents,
         symbols: SymbolTable,
         keys: KeyTable,
         root_key: PublicKey,
     ) -> "Biscuit":
         # INVARIANT: the only way to a Biscuit; the caller verified `envelope` against `root_key`, or made it
-        token = cls._of(envelope, blocks, symbols, keys)
+        token = cls._of(envelope, contents, symbols, keys)
         token._root_key = root_key
         token._memory = {}
         return token
 
-    def _derived(
-        self, envelope: Envelope, blocks: tuple[Block, ...], symbols: SymbolTable, keys: KeyTable
-    ) -> Self:
-        token = super()._derived(envelope, blocks, symbols, keys)
+    def _derived(self, envelope: Envelope, contents: _Contents, symbols: SymbolTable, keys: KeyTable) -> Self:
+        token = super()._derived(envelope, contents, symbols, keys)
         token._root_key = self._root_key
         token._memory = {}
         return token
@@ -368,7 +373,7 @@ class UnverifiedBiscuit(_Token):
         """Returns the token as a Biscuit; raises BiscuitValidationError as `Biscuit.from_bytes` does."""
         root_key = _select(root, self._envelope.root_key_id)
         envelope = chain.verify(self._envelope, root_key)
-        return Biscuit._verified(envelope, self._blocks, self._symbols, self._keys, root_key)
+        return Biscuit._verified(envelope, self._contents, self._symbols, self._keys, root_key)
 
 
 def _select(root: RootKey, key_id: int | None) -> PublicKey:
@@ -398,14 +403,14 @@ def _select(root: RootKey, key_id: int | None) -> PublicKey:
     return key
 
 
-def _decode_blocks(envelope: Envelope) -> tuple[tuple[Block, ...], SymbolTable, KeyTable]:
+def _decode_blocks(envelope: Envelope) -> tuple[_Contents, SymbolTable, KeyTable]:
     """Returns the blocks, and the tables that the next first-party block continues."""
     symbols, keys = SymbolTable(), KeyTable()
     blocks = tuple(
         decode_block(block.payload, symbols, keys, external=block.external is not None)
         for block in envelope.blocks
     )
-    return blocks, symbols, keys
+    return (blocks, None), symbols, keys
 
 
 def _octets(data: object) -> bytes:

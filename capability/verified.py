@@ -64,7 +64,7 @@ class VerifiedChains:
         # INVARIANT: remembered only here, after every signature of the prefix was verified.
         for digest in digests[known:]:
             self._verified.put(digest, True, DIGEST_SIZE)
-        return Biscuit._verified(envelope, read.blocks, read.symbols.copy(), read.keys.copy(), root)
+        return Biscuit._verified(envelope, (read.blocks, None), read.symbols.copy(), read.keys.copy(), root)
 
     def clear(self) -> None:
         """Forgets everything."""

@@ -25,6 +25,9 @@ from capability.datalog.program import (
 )
 from capability.datalog.terms import (
     ARRAY,
+    BOOL,
+    BYTES,
+    DATE,
     INTEGER,
     MAP,
     MAX_DEPTH,
@@ -38,11 +41,12 @@ from capability.datalog.terms import (
 )
 from capability.datalog.values import from_term, to_term
 
-__all__ = ["Names", "bind", "from_term", "names", "to_term"]
+__all__ = ["Filled", "Names", "bind", "fill", "from_term", "names", "to_term"]
 
 Statement: TypeAlias = Predicate | Rule | Check | Policy | Query
 _Item = TypeVar("_Item", Predicate, Rule, Check, Policy, Query, Program)
 
+_FLAT: Final = frozenset({INTEGER, STRING, DATE, BYTES, BOOL})
 _BINDABLE: Final = frozenset({PARAMETER, SET, ARRAY, MAP})
 _REMEMBERED: Final = 256
 
@@ -60,6 +64,8 @@ _NO_NAMES: Final = Names(frozenset(), frozenset())
 class _Plan(NamedTuple):
     """Which statements of a program hold parameters (their indices), and all the names.
 
+    It is `flat` when every parameter is a whole term by itself, not part of another one nor inside a closure,
+    and none stands for a key: then no value of a flat kind can fail to fit.
     The plan keeps its program alive, which makes the program's `id` good as a key.
     """
 
@@ -69,6 +75,7 @@ class _Plan(NamedTuple):
     rules: tuple[int, ...]
     checks: tuple[int, ...]
     policies: tuple[int, ...]
+    flat: bool
 
 
 _plans: dict[int, _Plan] = {}
@@ -116,6 +123,52 @@ def bind(item: _Item, terms: Mapping[str, Term], keys: Mapping[str, Scope]) -> _
     return Check(item.kind, queries) if isinstance(item, Check) else Policy(item.kind, queries)
 
 
+class Filled:
+    """A program, and flat values for its parameters; the two are put together when that is asked for.
+
+    Who only writes the program out needs the values and not the program that they make.
+    """
+
+    __slots__ = ("_program", "template", "terms")
+
+    def __init__(self, template: Program, terms: Mapping[str, Term]) -> None:
+        """Takes what `fill` found to fit."""
+        self.template = template
+        self.terms = terms
+        self._program: Program | None = None if terms else template
+
+    @property
+    def program(self) -> Program:
+        """The program with the values in it."""
+        if self._program is None:
+            self._program = _Binding(self.terms, {}).program(_plan(self.template))
+        return self._program
+
+    @property
+    def held(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """The indices of the template's facts, rules and checks that hold parameters."""
+        plan = _plan(self.template)
+        return plan.facts, plan.rules, plan.checks
+
+
+def fill(program: Program, terms: Mapping[str, Term], keys: Mapping[str, Scope]) -> Filled:
+    """Returns `program` with values for all its parameters; raises as `bind`, and at once.
+
+    Values that no parameter has are ignored.
+    """
+    plan = _plan(program)
+    if plan.flat and plan.names.terms <= terms.keys():
+        used = {name: terms[name] for name in plan.names.terms}
+        if _FLAT.issuperset([kind for kind, _ in used.values()]):
+            return Filled(program, used)
+    bound = bind(
+        program,
+        {name: term for name, term in terms.items() if name in plan.names.terms},
+        {name: key for name, key in keys.items() if name in plan.names.keys},
+    )
+    return Filled(bound, {})
+
+
 def _listed(names: Iterable[str]) -> str:
     quoted = ", ".join(f'"{name}"' for name in sorted(names))
     return f"[{quoted}]"
@@ -141,7 +194,7 @@ def _make_plan(program: Program) -> _Plan:
 
     facts, rules = holding(program.facts), holding(program.rules)
     checks, policies = holding(program.checks), holding(program.policies)
-    return _Plan(program, found.names(), facts, rules, checks, policies)
+    return _Plan(program, found.names(), facts, rules, checks, policies, found.flat)
 
 
 class _Finder:
@@ -150,6 +203,7 @@ class _Finder:
     def __init__(self) -> None:
         self._terms: set[str] = set()
         self._keys: set[str] = set()
+        self.flat = True
 
     def names(self) -> Names:
         return Names(frozenset(self._terms), frozenset(self._keys))
@@ -168,7 +222,9 @@ class _Finder:
 
     def scopes(self, scopes: Iterable[Scope]) -> bool:
         found = [scope.name for scope in scopes if isinstance(scope, KeyParameter)]
-        self._keys.update(found)
+        if found:
+            self._keys.update(found)
+            self.flat = False
         return bool(found)
 
     def term(self, term: Term) -> bool:
@@ -177,9 +233,15 @@ class _Finder:
             self._terms.add(value)
             return True
         if kind in (SET, ARRAY):
-            return any([self.term(item) for item in value])
+            return self._nested([self.term(item) for item in value])
         if kind == MAP:
-            return any([self.term(item) for entry in value for item in entry])
+            return self._nested([self.term(item) for entry in value for item in entry])
+        return False
+
+    def _nested(self, holding: Iterable[bool]) -> bool:
+        if any(holding):
+            self.flat = False
+            return True
         return False
 
     def _clause(self, clause: Rule | Query) -> bool:
@@ -190,7 +252,9 @@ class _Finder:
     def _ops(self, ops: Iterable[Op]) -> bool:
         return any(
             [
-                self.term(op.term) if isinstance(op, Value) else isinstance(op, Closure) and self._ops(op.ops)
+                self.term(op.term)
+                if isinstance(op, Value)
+                else isinstance(op, Closure) and self._nested([self._ops(op.ops)])
                 for op in ops
             ]
         )

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+from capability.datalog.parameters import Filled
 from capability.datalog.program import KeyScope, Program
 from capability.errors import BiscuitSerializationError
 from capability.wire import schema_pb2
 from capability.wire.decoder import Decoder, read_keys
 from capability.wire.encoder import Encoder
 from capability.wire.messages import parse, serialize, text, utf8, write_key
-from capability.wire.statements import StatementReader, StatementWriter
+from capability.wire.statements import NO_TERMS, StatementReader, StatementWriter
 from capability.wire.symbols import KeyTable, SymbolTable
 from capability.wire.versions import check_declared, needed_by_block, required_version
 
@@ -26,16 +27,39 @@ class Block:
     public_keys: tuple[KeyScope, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Encoded:
-    """A block and its bytes, which are what gets signed."""
+    """A block's bytes, which are what gets signed, and the block, put together when it is asked for."""
 
-    payload: bytes
-    block: Block
+    __slots__ = ("_block", "_filled", "context", "payload", "public_keys", "symbols", "version")
+
+    def __init__(
+        self,
+        payload: bytes,
+        filled: Filled,
+        context: str | None,
+        version: int,
+        symbols: tuple[str, ...],
+        public_keys: tuple[KeyScope, ...],
+    ) -> None:
+        self.payload = payload
+        self._filled = filled
+        self.context = context
+        self.version = version
+        self.symbols = symbols
+        self.public_keys = public_keys
+        self._block: Block | None = None
+
+    @property
+    def block(self) -> Block:
+        """The block."""
+        if self._block is None:
+            program = self._filled.program
+            self._block = Block(program, self.context, self.version, self.symbols, self.public_keys)
+        return self._block
 
 
 def encode_block(
-    program: Program,
+    program: Program | Filled,
     context: str | None,
     symbols: SymbolTable,
     keys: KeyTable,
@@ -47,15 +71,18 @@ def encode_block(
     `symbols` and `keys` are the token's, and grow by what is new; for a third party's block, give empty ones.
     Raises BiscuitSerializationError for what a block cannot hold.
     """
-    if program.policies:
+    filled = program if isinstance(program, Filled) else Filled(program, NO_TERMS)
+    template, terms = filled.template, filled.terms
+    if template.policies:
         raise BiscuitSerializationError("a block holds no policies")
     known_symbols, known_keys = len(symbols), len(keys)
     writer = StatementWriter(symbols, keys)
-    facts = writer.write_facts(program.facts)
-    rules = writer.write(program.rules)
-    checks = writer.write(program.checks)
-    scopes = Encoder(symbols.insert, keys.insert).scopes(program.scopes) if program.scopes else []
-    version = max(writer.version, needed_by_block(program.scopes, third_party=third_party))
+    held_facts, held_rules, held_checks = filled.held if terms else ((), (), ())
+    facts = writer.write_facts(template.facts, held_facts, terms)
+    rules = writer.write(template.rules, held_rules, terms)
+    checks = writer.write(template.checks, held_checks, terms)
+    scopes = Encoder(symbols.insert, keys.insert).scopes(template.scopes) if template.scopes else []
+    version = max(writer.version, needed_by_block(template.scopes, third_party=third_party))
     new_symbols, new_keys = symbols.since(known_symbols), keys.since(known_keys)
     message = schema_pb2.BlockOutline(version=version, symbols=[utf8(symbol) for symbol in new_symbols])
     # most blocks have few of these, and each argument of a message costs as much as a statement
@@ -67,11 +94,11 @@ def encode_block(
         message.rules.extend(rules)
     if checks:
         message.checks.extend(checks)
-    if program.scopes:
+    if scopes:
         message.scope.extend(scopes)
     if new_keys:
         message.public_keys.extend([write_key(key) for key in new_keys])
-    return Encoded(serialize(message), Block(program, context, version, new_symbols, new_keys))
+    return Encoded(serialize(message), filled, context, version, new_symbols, new_keys)
 
 
 def decode_block(payload: bytes, symbols: SymbolTable, keys: KeyTable, *, external: bool) -> Block:

@@ -90,6 +90,10 @@ class Encoder:
         self._queries(policy.queries, message.queries)
         return message
 
+    def fill(self, message: schema_pb2.Term, term: Term) -> None:
+        """Writes a term into its message, in place of the one that was there."""
+        self._term(term, message, 1)
+
     def scopes(self, scopes: Iterable[Scope]) -> list[schema_pb2.Scope]:
         """Returns the messages of a `trusting` clause."""
         return [self._scope(scope) for scope in scopes]
@@ -167,7 +171,10 @@ class Encoder:
         elif kind == NULL:
             message.null.SetInParent()
         else:
-            raise BiscuitSerializationError(f"no value was given for the parameter {{{value}}}")
+            self._parameter(value, message, depth)
+
+    def _parameter(self, name: str, message: schema_pb2.Term, depth: int) -> None:
+        raise BiscuitSerializationError(f"no value was given for the parameter {{{name}}}")
 
     def _separate(self, term: Term, depth: int) -> schema_pb2.Term:
         message = schema_pb2.Term()
@@ -204,6 +211,27 @@ class Encoder:
                 operator.kind = int(op.kind)
                 if op.name is not None:
                     operator.ffi_name = self._symbol(op.name)
+
+
+class TemplateEncoder(Encoder):
+    """Writes statements whose parameters are whole terms, and keeps the messages of these to be filled."""
+
+    __slots__ = ("_met", "holes")
+
+    def __init__(
+        self,
+        symbol: Callable[[str], int],
+        key: Callable[[KeyScope], int],
+        met: Callable[[str], None],
+    ) -> None:
+        """`met` is told the name of each parameter, between what `symbol` and `key` are asked."""
+        super().__init__(symbol, key)
+        self.holes: list[tuple[str, schema_pb2.Term]] = []
+        self._met = met
+
+    def _parameter(self, name: str, message: schema_pb2.Term, depth: int) -> None:
+        self.holes.append((name, message))
+        self._met(name)
 
 
 def _integer(value: int) -> int:

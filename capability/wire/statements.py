@@ -6,15 +6,18 @@ else; what is written for a statement depends on those numbers. So each statemen
 of that, by Decoder and Encoder, and looked up after. What is refused is not remembered.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from threading import Lock
+from types import MappingProxyType
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from google.protobuf.message import Message
+
 from capability.datalog.program import Check, KeyScope, Predicate, Rule
-from capability.datalog.terms import BOOL, BYTES, DATE, INTEGER, STRING
+from capability.datalog.terms import BOOL, BYTES, DATE, INTEGER, STRING, Term
 from capability.wire import schema_pb2
 from capability.wire.decoder import Decoder
-from capability.wire.encoder import Encoder
+from capability.wire.encoder import Encoder, TemplateEncoder
 from capability.wire.messages import parse, serialize
 from capability.wire.symbols import KeyTable, SymbolTable
 from capability.wire.versions import MIN_VERSION, Statement, needed_to_read, needed_to_write
@@ -24,6 +27,8 @@ MAX_STATEMENTS: Final = 4096
 MAX_SIZE: Final = 512
 """How long the bytes and strings of a remembered statement may be together."""
 _MAX_NUMBERINGS: Final = 8
+
+NO_TERMS: Final[Mapping[str, Term]] = MappingProxyType({})
 
 _Key = TypeVar("_Key")
 _Item = TypeVar("_Item")
@@ -70,6 +75,63 @@ _written_facts: Final = _Memory[tuple[int | tuple[int, object], ...], bytes]()
 """Facts of flat terms, which every version has, by the numbers of their strings whatever these are."""
 
 
+class _Form:
+    """A statement with parameters, as messages in which only these are left to fill in.
+
+    It keeps its statement alive, as _Written does.
+    """
+
+    __slots__ = ("_lock", "_messages", "_references", "_statement", "version")
+
+    def __init__(self, statement: Statement) -> None:
+        self._statement = statement
+        self._lock = Lock()
+        self._messages: dict[tuple[int, ...], tuple[Message, list[tuple[str, schema_pb2.Term]]]] = {}
+        self._references: list[tuple[str | KeyScope | None, str]] = []
+        self.version = needed_to_write(statement)
+
+        def symbol(string: str) -> int:
+            self._references.append((string, ""))
+            return 0
+
+        def key(scope: KeyScope) -> int:
+            self._references.append((scope, ""))
+            return 0
+
+        _message(TemplateEncoder(symbol, key, lambda name: self._references.append((None, name))), statement)
+        self._references = list(dict.fromkeys(self._references))
+
+    def write(
+        self, symbol: Callable[[str], int], key: Callable[[KeyScope], int], terms: Mapping[str, Term]
+    ) -> bytes:
+        """Returns the bytes of the statement with `terms` for its parameters."""
+        numbers = []
+        for reference, name in self._references:
+            if reference is None:
+                kind, value = terms[name]
+                if kind == STRING:
+                    symbol(value)
+            else:
+                numbers.append(symbol(reference) if isinstance(reference, str) else key(reference))
+        encoder = Encoder(symbol, key)
+        numbering = tuple(numbers)
+        with self._lock:
+            found = self._messages.get(numbering)
+            if found is None:
+                template = TemplateEncoder(symbol, key, lambda name: None)
+                found = (_message(template, self._statement), template.holes)
+                if len(self._messages) >= _MAX_NUMBERINGS:
+                    self._messages.clear()
+                self._messages[numbering] = found
+            message, holes = found
+            for name, hole in holes:
+                encoder.fill(hole, terms[name])
+            return serialize(message)
+
+
+_forms: Final = _Memory[int, _Form]()
+
+
 class StatementWriter:
     """Writes the statements of one block. Raises as Encoder does."""
 
@@ -81,13 +143,38 @@ class StatementWriter:
         self.version = MIN_VERSION
         """The lowest version for what was written so far."""
 
-    def write_facts(self, facts: Iterable[Predicate]) -> list[bytes]:
-        """Returns the bytes of each fact; the tables grow by what they refer to."""
-        return [self._write_fact(fact) for fact in facts]
+    def write_facts(
+        self, facts: Iterable[Predicate], held: Container[int] = (), terms: Mapping[str, Term] = NO_TERMS
+    ) -> list[bytes]:
+        """Returns the bytes of each fact, as `write` does."""
+        return [
+            self._write_filled(fact, terms) if index in held else self._write_fact(fact)
+            for index, fact in enumerate(facts)
+        ]
 
-    def write(self, statements: Iterable[Statement]) -> list[bytes]:
-        """Returns the bytes of each statement; the tables grow by what they refer to."""
-        return [self._write(statement) for statement in statements]
+    def write(
+        self,
+        statements: Iterable[Statement],
+        held: Container[int] = (),
+        terms: Mapping[str, Term] = NO_TERMS,
+    ) -> list[bytes]:
+        """Returns the bytes of each statement; the tables grow by what they refer to.
+
+        The statements whose indices are in `held` have parameters, which stand for `terms`.
+        """
+        return [
+            self._write_filled(statement, terms) if index in held else self._write(statement)
+            for index, statement in enumerate(statements)
+        ]
+
+    def _write_filled(self, statement: Statement, terms: Mapping[str, Term]) -> bytes:
+        form = _forms.get(id(statement))
+        if form is None:
+            form = _Form(statement)
+            _forms.remember(id(statement), form)
+        if form.version > self.version:
+            self.version = form.version
+        return form.write(self._symbols.insert, self._keys.insert, terms)
 
     def _write_fact(self, fact: Predicate) -> bytes:
         insert = self._symbols.insert
@@ -241,9 +328,13 @@ class _MetStrings(_Met[int, str]):
 
 
 def _encode(encoder: Encoder, statement: Statement) -> bytes:
+    return serialize(_message(encoder, statement))
+
+
+def _message(encoder: Encoder, statement: Statement) -> Message:
     if isinstance(statement, Predicate):
-        return serialize(encoder.fact(statement))
-    return serialize(encoder.rule(statement) if isinstance(statement, Rule) else encoder.check(statement))
+        return encoder.fact(statement)
+    return encoder.rule(statement) if isinstance(statement, Rule) else encoder.check(statement)
 
 
 def _is_small(form: bytes, strings: Iterable[str]) -> bool:
