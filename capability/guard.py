@@ -42,7 +42,13 @@ from capability.remembered import (
     prepare_at_once,
 )
 from capability.request import RequestValue, requests_of
-from capability.revocation import RevisedSource, RevocationSource, RevocationStatus, key_mark
+from capability.revocation import (
+    RevisedSource,
+    RevocationIds,
+    RevocationSource,
+    RevocationStatus,
+    key_mark,
+)
 from capability.tokens import Biscuit
 from capability.wire import envelope as wire
 from capability.wire.envelope import Envelope
@@ -460,9 +466,9 @@ def _revoked(
     )
 
 
-def _asked(biscuit: Biscuit) -> tuple[bytes, ...]:
+def _asked(biscuit: Biscuit) -> RevocationIds:
     """Returns the ids by which a token can be revoked: those of its blocks, then that of its root key."""
-    return (*biscuit.canonical_revocation_ids, key_mark(repr(biscuit.root_key)))
+    return RevocationIds((*biscuit.canonical_revocation_ids, key_mark(repr(biscuit.root_key))))
 
 
 def _envelope(token: str | bytes) -> Envelope:

@@ -2,11 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import cached_property
+from hashlib import blake2s
+from typing import Final, Protocol, runtime_checkable
 
 from capability.errors import StoreUnavailable
 
-__all__ = ["RevisedSource", "RevocationSource", "RevocationStatus", "StoreUnavailable", "key_mark"]
+__all__ = [
+    "DIGEST_SIZE",
+    "RevisedSource",
+    "RevocationIds",
+    "RevocationSource",
+    "RevocationStatus",
+    "StoreUnavailable",
+    "digest",
+    "empty_digest",
+    "key_mark",
+]
+
+DIGEST_SIZE: Final = 16
+"""Bytes of an id's digest: BLAKE2s (RFC 7693), without a key, made for this length."""
+
+empty_digest: Final = blake2s(digest_size=DIGEST_SIZE).copy
+"""Returns the state of a digest before anything went in: copied, since making it costs half of a digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +64,30 @@ class RevisedSource(RevocationSource, Protocol):
         A guard that found an id not revoked at this revision need not look it up again.
         """
         ...
+
+
+class RevocationIds(tuple[bytes, ...]):
+    """The ids by which one token can be revoked, with their digests: computed at first use, then kept.
+
+    A source that holds digests is asked about the same token again whenever anything was revoked, and
+    hashing an id takes as long as finding it. It is a tuple like any other to all other sources.
+    """
+
+    @cached_property
+    def digests(self) -> tuple[bytes, ...]:
+        """The digest of each id, in order."""
+        return tuple(map(digest, self))
+
+
+def digest(revocation_id: bytes) -> bytes:
+    """Returns the digest of an id, under which those hold it that keep little of it.
+
+    128 bits, so that nobody finds an id to be revoked that takes another's with it. BLAKE2s is the cheapest
+    hash of the standard library that is sound: an Ed25519 id is one block of it.
+    """
+    state = empty_digest()
+    state.update(revocation_id)
+    return state.digest()
 
 
 def key_mark(root_key: str) -> bytes:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from capability import BiscuitBuilder, Guard, KeyPair, Outcome
 from capability.errors import StoreRolledBack, StoreUnavailable
+from capability.revocation import RevocationIds, digest
 from capability.store import Owner, Record
 from capability.store.follower import Follower
-from capability.store.index import MERGE_FROM, RevocationIndex
+from capability.store.index import MERGE_FROM, Packed, RevocationIndex
 from capability.store.memory import MemoryStore
 from capability.store.sqlite import SQLiteStore, create
 
@@ -55,10 +56,25 @@ def test_an_index_that_has_merged() -> None:
     assert index.first([b"x"]) is None
 
 
-def test_an_index_takes_at_most_20_bytes_an_id() -> None:
+@pytest.mark.parametrize("count", [65_535, 65_536, 100_000])
+def test_an_index_takes_at_most_20_bytes_an_id(count: int) -> None:
     index = RevocationIndex()
-    index.add(number.to_bytes(64, "big") for number in range(100_000))
-    assert index.nbytes() / len(index) <= 20
+    index.add(number.to_bytes(64, "big") for number in range(count))
+    assert len(index) == count
+    assert index.nbytes() / count <= 20
+
+
+@given(st.sets(st.binary(min_size=1, max_size=3), max_size=40), st.integers(9, 16), st.booleans())
+def test_what_is_packed_is_there_in_order(ids: set[bytes], width: int, compact: bool) -> None:
+    digests = sorted({digest(each)[:width] for each in ids})
+    packed = Packed.of(digests, width, compact=compact)
+    assert list(packed) == digests
+    assert sum(packed.counts()) == len(packed) == len(digests)
+    assert all(each in packed for each in digests)
+    index = RevocationIndex(packed)
+    for each in [*ids, b"what is not there", b""]:
+        assert (index.first((each,)) == each) == (each in ids)
+        assert index.first(RevocationIds((b"nor this", each))) == index.first((each,))
 
 
 def test_a_follower_says_what_its_store_says() -> None:

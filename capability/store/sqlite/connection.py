@@ -49,9 +49,11 @@ class SharedConnection:
 
     def __init__(self, path: Path, *, timeout: float, min_revision: int) -> None:
         self.path = path
+        self._name = os.fspath(path)
         self._timeout = timeout
         self._lock = threading.RLock()
         self._database: Database | None = None
+        self._cursor: sqlite3.Cursor
         self._identity: tuple[int, int, int] | None = None
         self._open = True
         self._seen = min_revision
@@ -61,8 +63,9 @@ class SharedConnection:
         """Returns the revision; reads it only when someone else has written since it was last read."""
         with self._lock:
             try:
-                database = self._connected()
-                data_version = database.conn.execute("PRAGMA data_version").fetchone()[0]
+                self._connected()
+                # to its end, lest the read stay open and see this moment for ever
+                ((data_version,),) = self._cursor.execute("PRAGMA data_version").fetchall()
             except sqlite3.Error as error:
                 self._disconnect()
                 raise _translation(self.path, error) from error
@@ -133,13 +136,14 @@ class SharedConnection:
         if self._database is None or identity != self._identity:
             self._disconnect()
             self._database = _open(self.path, timeout=self._timeout)
+            self._cursor = self._database.conn.cursor()
             self._identity = identity
         return self._database
 
     def _look(self) -> tuple[int, int, int]:
         """Returns what tells this file, in this process, from any other."""
         try:
-            found = os.stat(self.path)
+            found = os.stat(self._name)
         except OSError as error:
             raise StoreUnavailable(f"there is no store at {str(self.path)!r}") from error
         if not stat.S_ISREG(found.st_mode):
