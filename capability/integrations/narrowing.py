@@ -7,8 +7,8 @@ from typing import Any, TypeAlias, TypedDict
 from capability.builders import BlockBuilder
 from capability.tokens import Biscuit, UnverifiedBiscuit
 
-AnyToken: TypeAlias = "str | Biscuit | UnverifiedBiscuit"
-TokenSource: TypeAlias = "AnyToken | Callable[[], AnyToken]"
+AnyToken: TypeAlias = str | Biscuit | UnverifiedBiscuit
+TokenSource: TypeAlias = AnyToken | Callable[[], AnyToken]
 """A token, or a function that is asked for it each time, as where tokens are renewed."""
 
 
@@ -30,12 +30,12 @@ class Narrowing(TypedDict, total=False):
 WORDS = frozenset(Narrowing.__annotations__)
 
 
-def read(token: AnyToken) -> "Biscuit | UnverifiedBiscuit":
+def read(token: AnyToken) -> Biscuit | UnverifiedBiscuit:
     """Returns the token of a text, or the token itself; raises BiscuitValidationError for no token."""
     return UnverifiedBiscuit.from_base64(token) if isinstance(token, str) else token
 
 
-def narrowed(token: AnyToken, narrowing: Narrowing) -> "Biscuit | UnverifiedBiscuit":
+def narrowed(token: AnyToken, narrowing: Narrowing) -> Biscuit | UnverifiedBiscuit:
     """Returns a token that allows what `token` allows and what `narrowing` names; the same for nothing.
 
     Raises TypeError for a word that nobody knows (it would narrow nothing), ValueError as

@@ -117,7 +117,7 @@ class HTTPContract:
         assert_problem(service.ask(seventh, "/items/77"), 403, "denied", "insufficient_scope")
 
     @pytest.mark.parametrize(
-        "path", ["/items/../items/7", "//items/7", "/items/%2e%2e/7", "/healthz/../items/7"]
+        "path", ["/items/../items/7", "/items//7", "/items/%2e%2e/7", "/healthz/../items/7"]
     )
     def test_paths_that_can_be_read_in_two_ways(self, service: Service, path: str) -> None:
         answer = service.ask(service.issuer.narrowed(resources=["/items"]), path)
