@@ -84,7 +84,7 @@ class PostgresServer:
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
         """Runs a statement as the superuser; returns its rows."""
         with psycopg.connect(self.url(database), autocommit=True) as connection:
-            cursor = connection.execute(statement.encode())
+            cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     def new_database(self) -> str:

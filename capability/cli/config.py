@@ -4,7 +4,7 @@
     keys = "keys.json"                 # a key set, in place of public_key
     private_key = "root.key"           # a file; the key itself has no place here
     key_id = 1
-    store = "sqlite:///cap.db"
+    store = "sqlite:///cap.db"         # or postgresql://USER@HOST/DATABASE; mode 0600 if a password is in it
     policy = "policy.datalog"
     expires = "90d"                    # what `cap mint` gives when nothing else is said
 
@@ -49,7 +49,9 @@ def load(explicit: Path | None = None) -> Config:
         if path is None:
             return Config()
         _check_owner(path)
-    return _parse(path, read_file(str(path), "configuration"))
+    modes: list[int] = []
+    content = read_file(str(path), "configuration", lambda found: modes.append(found.st_mode))
+    return _parse(path, content, readable_by_others=os.name == "posix" and bool(modes[0] & 0o077))
 
 
 def _nearest(folder: Path) -> Path | None:
@@ -75,7 +77,20 @@ def _check_owner(path: Path) -> None:
         )
 
 
-def _parse(path: Path, content: bytes) -> Config:
+def has_password(url: str) -> bool:
+    """True when the URL of a store holds a password, or cannot be read and may hold one."""
+    if "@" not in url and "password" not in url:
+        return False
+    from urllib.parse import parse_qs, urlsplit
+
+    try:
+        parts = urlsplit(url)
+        return bool(parts.password) or "password" in parse_qs(parts.query)
+    except ValueError:
+        return "@" in url
+
+
+def _parse(path: Path, content: bytes, *, readable_by_others: bool) -> Config:
     import tomllib
 
     try:
@@ -91,6 +106,14 @@ def _parse(path: Path, content: bytes) -> Config:
             raise usage(
                 f"{str(path)!r}: there is no setting {name!r}", _suggestion(name, names), "config.unknown"
             )
+    if readable_by_others and has_password(_string(path, values, "store") or ""):
+        import shlex
+
+        raise usage(
+            f"others can read the password of the store in {str(path)!r}",
+            f"chmod 600 {shlex.quote(str(path))}, or leave it out: CAP_STORE and PGPASSFILE hold one too",
+            "config.permissions",
+        )
     base = path.absolute().parent
     return Config(
         public_key=_key(base, _string(path, values, "public_key")),

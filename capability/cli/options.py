@@ -38,7 +38,7 @@ root_options: Final = Options(
 store_option: Final = Option(
     "--store",
     name="store",
-    help="Where revocations are kept: sqlite:///PATH.",
+    help="Where revocations are kept: sqlite:///PATH or postgresql://USER@HOST/DATABASE.",
     metavar="URL",
     envvar="CAP_STORE",
 )

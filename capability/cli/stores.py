@@ -1,9 +1,11 @@
 """Which store a command uses: --store or $CAP_STORE, then cap.toml, then one in the user's data folder."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from capability.cli.config import has_password
 from capability.cli.failures import usage
 from capability.cli.inputs import Session
 
@@ -38,9 +40,9 @@ def url_for_reading(session: Session, flag: str | None) -> str | None:
     if url is None:
         path = _default_path()
         return f"sqlite:///{path}" if path.exists() else None
-    from capability.store import sqlite_path
+    from capability.store import check_url
 
-    sqlite_path(url)  # a URL that is none is a mistake of the caller, and no store that is down
+    check_url(url)  # a URL that is none is a mistake of the caller, and no store that is down
     return url
 
 
@@ -64,6 +66,12 @@ class DeferredStore:
 
 def _configured(session: Session, flag: str | None) -> str | None:
     url = session.config.store if flag is None else flag
+    if flag is not None and flag != os.environ.get("CAP_STORE") and has_password(flag):
+        raise usage(
+            "a password was given as an argument, which other processes can read",
+            "set CAP_STORE, or leave the password out of the URL: PGPASSFILE names a file that holds it",
+            "usage.password_argument",
+        )
     if url == "memory:":
         raise usage("a store in memory ends with the command", "use sqlite:///PATH", "store.url")
     return url

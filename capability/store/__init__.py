@@ -6,17 +6,19 @@ when a URL names it.
     memory:               this process only, gone with it
     sqlite:///cap.db      a file, relative to the working directory
     sqlite:////var/cap.db a file, by its absolute path
+    postgresql://u@h/cap  a database of a server (postgres:// too); needs capability-tokens[postgres]
 """
 
 from typing import TYPE_CHECKING
 
-from capability.errors import StoreURLError
+from capability.errors import StoreUnavailable, StoreURLError
 from capability.store.dump import Dump
 from capability.store.protocol import Store
 from capability.store.records import Changes, Owner, Record, Revocation, Rule, Selection
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
 __all__ = [
     "Changes",
@@ -27,12 +29,13 @@ __all__ = [
     "Rule",
     "Selection",
     "Store",
+    "check_url",
     "create_store",
     "open_store",
     "sqlite_path",
 ]
 
-FORMS = "use memory: or sqlite:///PATH"
+FORMS = "use memory:, sqlite:///PATH or postgresql://USER@HOST/DATABASE"
 
 
 def open_store(url: str) -> Store:
@@ -48,6 +51,9 @@ def open_store(url: str) -> Store:
         from capability.store.memory import MemoryStore
 
         return MemoryStore()
+    if _is_postgres(url):
+        opened: Store = _postgres().PostgresStore(url)
+        return opened
     path = sqlite_path(url)
     from capability.store.sqlite import SQLiteStore
 
@@ -57,14 +63,24 @@ def open_store(url: str) -> Store:
 def create_store(url: str) -> Store:
     """Opens the store that `url` names and makes an empty one first where there is none.
 
-    The folder of the file must exist. Raises what `open_store` raises.
+    The folder of the file, or the database of the server, must exist. Raises what `open_store` raises.
     """
-    if url != "memory:":
+    if _is_postgres(url):
+        _postgres().create(url)
+    elif url != "memory:":
         path = sqlite_path(url)
         from capability.store.sqlite import create
 
         create(path)
     return open_store(url)
+
+
+def check_url(url: str) -> None:
+    """Raises StoreURLError for what cannot be the URL of a store; whether there is one is not asked."""
+    if _is_postgres(url):
+        _postgres().Target(url)
+    elif url != "memory:":
+        sqlite_path(url)
 
 
 def sqlite_path(url: str) -> "Path":
@@ -85,3 +101,17 @@ def sqlite_path(url: str) -> "Path":
     if set(path) & set("?#\0"):
         raise StoreURLError("a sqlite URL has no parameters: only a path follows sqlite:///")
     return Path(path)
+
+
+def _is_postgres(url: str) -> bool:
+    return url.startswith(("postgresql://", "postgres://"))
+
+
+def _postgres() -> "ModuleType":
+    try:
+        from capability.store import postgres
+    except ImportError as error:
+        raise StoreUnavailable(
+            "a store in PostgreSQL needs psycopg: pip install 'capability-tokens[postgres]'"
+        ) from error
+    return postgres

@@ -62,7 +62,10 @@ def test_paths(url: str, path: str) -> None:
         "SQLITE:///cap.db",
         "memory",
         "memory:x",
-        "postgresql://ann:secret@db/cap",
+        "mysql://ann:secret@db/cap",
+        "postgresql://ann:secret@db/cap?no_such_setting=secret",
+        "postgres://ann:secret@db:secret/cap",
+        "postgresql://ann:secret%zz@db/cap",
     ],
 )
 def test_other_urls_are_refused(url: str) -> None:
@@ -81,9 +84,20 @@ def test_open_does_not_create(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_server_s_store_needs_its_library() -> None:
+    program = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from capability.errors import StoreUnavailable; from capability.store import open_store\n"
+        "try: open_store('postgresql://db/cap')\n"
+        "except StoreUnavailable as error: assert 'capability-tokens[postgres]' in str(error)\n"
+        "else: raise SystemExit(1)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_only_a_sqlite_url_imports_sqlite() -> None:
     program = (
         "import sys; from capability.store import open_store; open_store('memory:');"
-        "assert not {'sqlite3', 'sqlite_utils'} & set(sys.modules)"
+        "assert not {'sqlite3', 'sqlite_utils', 'psycopg'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

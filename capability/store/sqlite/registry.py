@@ -3,13 +3,11 @@
 import json
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from capability.errors import StoreSchemaError
+from capability.store.moments import micros, moment
 from capability.store.records import Owner, Record, Selection
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 RULED: Final = (
     "(EXISTS (SELECT 1 FROM rules r WHERE r.owner = t.owner AND t.serial <= r.up_to"
@@ -30,19 +28,6 @@ COLUMNS: Final = (
     "t.id, t.root, t.name, t.owner, t.tenant, t.key_id, t.applications, t.scopes, t.created, t.expires,"
     " t.created_by, t.last_used, t.root_key"
 )
-
-
-def micros(moment: datetime | None) -> int | None:
-    """Returns a time in microseconds since 1970."""
-    return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def moment(value: int) -> datetime:
-    """Returns the time that `micros` made a number of."""
-    try:
-        return _EPOCH + timedelta(microseconds=value)
-    except (TypeError, OverflowError) as error:
-        raise StoreSchemaError("the store holds a time that cannot be read") from error
 
 
 def condition(selection: Selection) -> tuple[str, list[Any]]:

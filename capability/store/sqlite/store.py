@@ -12,6 +12,7 @@ from capability.revocation import RevocationStatus
 from capability.store import events
 from capability.store.audit import STORE_WRITER, Entry, Event, Head, Watch, link, problems, unwatched
 from capability.store.dump import Dump
+from capability.store.moments import micros
 from capability.store.records import (
     EVERYTHING,
     Changes,
@@ -32,7 +33,6 @@ from capability.store.sqlite.registry import (
     RULED,
     condition,
     insert,
-    micros,
     record,
 )
 from capability.store.sqlite.transfer import REVOCATION, RULE, dump_of, load_into, revocation, rule

@@ -9,9 +9,10 @@ from typing import Any, Final
 from capability.errors import StoreDumpError, StoreNotEmpty, StoreSchemaError
 from capability.store.audit import Entry, Head
 from capability.store.dump import Dump, Item, checked
+from capability.store.moments import micros, moment
 from capability.store.records import Owner, Revocation, Rule
 from capability.store.sqlite.connection import translated
-from capability.store.sqlite.registry import COLUMNS, REVOKED, insert, micros, moment, record
+from capability.store.sqlite.registry import COLUMNS, REVOKED, insert, record
 
 REVOCATION: Final = "id, reason, actor, at, revision, expires FROM revocations"
 RULE: Final = "owner, tenant, before, reason, actor, at, revision, up_to FROM rules"
