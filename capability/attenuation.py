@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
+from capability.datalog.parameters import Filled
 from capability.datalog.program import (
     Binary,
     BinaryKind,
@@ -23,7 +24,7 @@ from capability.datalog.program import (
     Query,
     Value,
 )
-from capability.datalog.terms import DATE, DATE_MAX, STRING, VARIABLE, Term, make_set
+from capability.datalog.terms import DATE, DATE_MAX, PARAMETER, STRING, VARIABLE, Term, make_set
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,9 @@ class Vocabulary:
 DEFAULT_VOCABULARY: Final = Vocabulary()
 
 _REMEMBERED: Final = 256
-"""How many checks of a kind are kept: the same few are asked for again and again."""
+"""How many checks of a kind, and restrictions, are kept: the same few are asked for again and again."""
+_TIMES: Final = {"not_before": BinaryKind.GREATER_OR_EQUAL, "expires": BinaryKind.LESS_OR_EQUAL}
+"""`check all time($t), $t <= 2026-12-01T00:00:00Z`, and `>=` for the beginning."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -76,17 +79,65 @@ def restriction(
     check must fail. Raises ValueError for an empty list (nothing could ever be allowed), an empty name, a
     naive datetime, or a duration that leaves no lifetime, and TypeError for a lone string.
     """
+    return filled_restriction(
+        applications=applications,
+        operations=operations,
+        tenants=tenants,
+        resources=resources,
+        expires=expires,
+        not_before=not_before,
+        now=now,
+        vocabulary=vocabulary,
+    ).program
+
+
+def filled_restriction(
+    *,
+    applications: Iterable[str] | None,
+    operations: Iterable[str] | None,
+    tenants: Iterable[str] | None,
+    resources: Iterable[str] | None,
+    expires: timedelta | datetime | None,
+    not_before: timedelta | datetime | None,
+    now: datetime | None,
+    vocabulary: Vocabulary,
+) -> Filled:
+    """Returns and raises as `restriction`. The times, which always differ, are not in the checks yet."""
+    terms = _window(expires, not_before, now)
+    template = _template(
+        vocabulary,
+        None if applications is None else _strings("applications", applications),
+        None if operations is None else _strings("operations", operations),
+        None if tenants is None else _strings("tenants", tenants),
+        None if resources is None else _strings("resources", resources),
+        tuple(terms),
+    )
+    count = len(template.checks)
+    return Filled(template, terms, ((), (), tuple(range(count - len(terms), count))))
+
+
+@lru_cache(_REMEMBERED)
+def _template(
+    vocabulary: Vocabulary,
+    applications: tuple[str, ...] | None,
+    operations: tuple[str, ...] | None,
+    tenants: tuple[str, ...] | None,
+    resources: tuple[str, ...] | None,
+    times: tuple[str, ...],
+) -> Program:
+    """Returns the checks, with a parameter for each of `times`."""
     checks: list[Check] = []
-    for name, predicate, variable, values in (
-        ("applications", vocabulary.application, "a", applications),
-        ("operations", vocabulary.operation, "o", operations),
-        ("tenants", vocabulary.tenant, "t", tenants),
+    for predicate, variable, values in (
+        (vocabulary.application, "a", applications),
+        (vocabulary.operation, "o", operations),
+        (vocabulary.tenant, "t", tenants),
     ):
         if values is not None:
-            checks.append(_one_of(predicate, variable, _strings(name, values)))
+            checks.append(_one_of(predicate, variable, values))
     if resources is not None:
-        checks.append(_below(vocabulary.resource, "r", _strings("resources", resources)))
-    checks += _window(vocabulary.time, expires, not_before, now)
+        checks.append(_below(vocabulary.resource, "r", resources))
+    for name in times:
+        checks.append(_time(vocabulary.time, name))
     return Program(checks=tuple(checks))
 
 
@@ -114,32 +165,31 @@ def _below(predicate: str, variable: str, resources: tuple[str, ...]) -> Check:
 
 
 def _window(
-    predicate: str,
     expires: timedelta | datetime | None,
     not_before: timedelta | datetime | None,
     now: datetime | None,
-) -> list[Check]:
-    """`check all time($t), $t <= 2026-12-01T00:00:00Z`, and `>=` for the beginning."""
+) -> dict[str, Term]:
+    """Returns the times in seconds, by the names that they have in `_TIMES` and in its order."""
     if isinstance(expires, timedelta) and expires <= timedelta(0):
         raise ValueError("expires must be after now")
     if isinstance(not_before, timedelta) and not_before < timedelta(0):
         raise ValueError("not_before must not be before now")
     origin = datetime.now(UTC) if now is None else _aware("now", now)
-    checks = []
+    terms: dict[str, Term] = {}
     start = None if not_before is None else _seconds("not_before", not_before, origin, round_up=1)
     if start is not None:
-        checks.append(_time(predicate, BinaryKind.GREATER_OR_EQUAL, start))
+        terms["not_before"] = (DATE, start)
     if expires is not None:
         end = _seconds("expires", expires, origin, round_up=0)
         if start is not None and end < start:
             raise ValueError("expires must not be before not_before")
-        checks.append(_time(predicate, BinaryKind.LESS_OR_EQUAL, end))
-    return checks
+        terms["expires"] = (DATE, end)
+    return terms
 
 
 @lru_cache(_REMEMBERED)
-def _time(predicate: str, operator: BinaryKind, seconds: int) -> Check:
-    return _check_all(predicate, "t", _compare("t", operator, (DATE, seconds)))
+def _time(predicate: str, name: str) -> Check:
+    return _check_all(predicate, "t", _compare("t", _TIMES[name], (PARAMETER, name)))
 
 
 def _compare(variable: str, operator: BinaryKind, term: Term) -> tuple[Op, ...]:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeAlias
 
 from capability import chain
-from capability.attenuation import DEFAULT_VOCABULARY, Vocabulary, restriction
+from capability.attenuation import DEFAULT_VOCABULARY, Vocabulary, filled_restriction
 from capability.builders import BlockBuilder, Parameters, ScopeParameters, StatementBuilder
 from capability.datalog.parameters import Filled
 from capability.datalog.program import Program
@@ -178,7 +178,7 @@ class _Token:
         `source` adds any Datalog, with values for its parameters. Raises ValueError when nothing is named,
         SealedError if this token is sealed.
         """
-        program = restriction(
+        filled = filled_restriction(
             applications=applications,
             operations=operations,
             tenants=tenants,
@@ -190,12 +190,12 @@ class _Token:
         )
         if source is not None:
             block = BlockBuilder()
-            block.add_program(program)
+            block.add_program(filled.program)
             block.add_code(source, parameters, scope_parameters)
-            program = block.program
-        if program == Program():
+            filled = block.filled
+        if filled.template == Program():
             raise ValueError("nothing was named that narrows the token")
-        return self._append(program, None)
+        return self._append(filled, None)
 
     def seal(self) -> Self:
         """Returns the same token, to which nothing can be appended; raises SealedError if it is sealed."""
@@ -254,9 +254,9 @@ class _Token:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a token is not pickled: it would come back unverified; use to_bytes and from_bytes")
 
-    def _append(self, program: Program | Filled, context: str | None) -> Self:
+    def _append(self, filled: Filled, context: str | None) -> Self:
         symbols, keys = self._symbols.copy(), self._keys.copy()
-        encoded = encode_block(program, context, symbols, keys)
+        encoded = encode_block(filled, context, symbols, keys)
         envelope = chain.append(self._envelope, encoded.payload, encoded.version)
         return self._derived(envelope, (self.blocks, encoded), symbols, keys)
 

@@ -46,6 +46,9 @@ __all__ = ["Filled", "Names", "bind", "fill", "from_term", "names", "to_term"]
 Statement: TypeAlias = Predicate | Rule | Check | Policy | Query
 _Item = TypeVar("_Item", Predicate, Rule, Check, Policy, Query, Program)
 
+Held: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Which facts, rules and checks of a program hold parameters, by their indices."""
+
 _FLAT: Final = frozenset({INTEGER, STRING, DATE, BYTES, BOOL})
 _BINDABLE: Final = frozenset({PARAMETER, SET, ARRAY, MAP})
 _REMEMBERED: Final = 256
@@ -129,12 +132,13 @@ class Filled:
     Who only writes the program out needs the values and not the program that they make.
     """
 
-    __slots__ = ("_program", "template", "terms")
+    __slots__ = ("_program", "held", "template", "terms")
 
-    def __init__(self, template: Program, terms: Mapping[str, Term]) -> None:
-        """Takes what `fill` found to fit."""
+    def __init__(self, template: Program, terms: Mapping[str, Term], held: Held = ((), (), ())) -> None:
+        """Takes what is known to fit; `held` says which facts, rules and checks hold parameters."""
         self.template = template
         self.terms = terms
+        self.held = held
         self._program: Program | None = None if terms else template
 
     @property
@@ -143,12 +147,6 @@ class Filled:
         if self._program is None:
             self._program = _Binding(self.terms, {}).program(_plan(self.template))
         return self._program
-
-    @property
-    def held(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """The indices of the template's facts, rules and checks that hold parameters."""
-        plan = _plan(self.template)
-        return plan.facts, plan.rules, plan.checks
 
 
 def fill(program: Program, terms: Mapping[str, Term], keys: Mapping[str, Scope]) -> Filled:
@@ -160,7 +158,7 @@ def fill(program: Program, terms: Mapping[str, Term], keys: Mapping[str, Scope])
     if plan.flat and plan.names.terms <= terms.keys():
         used = {name: terms[name] for name in plan.names.terms}
         if _FLAT.issuperset([kind for kind, _ in used.values()]):
-            return Filled(program, used)
+            return Filled(program, used, (plan.facts, plan.rules, plan.checks))
     bound = bind(
         program,
         {name: term for name, term in terms.items() if name in plan.names.terms},

@@ -77,7 +77,7 @@ def encode_block(
         raise BiscuitSerializationError("a block holds no policies")
     known_symbols, known_keys = len(symbols), len(keys)
     writer = StatementWriter(symbols, keys)
-    held_facts, held_rules, held_checks = filled.held if terms else ((), (), ())
+    held_facts, held_rules, held_checks = filled.held
     facts = writer.write_facts(template.facts, held_facts, terms)
     rules = writer.write(template.rules, held_rules, terms)
     checks = writer.write(template.checks, held_checks, terms)

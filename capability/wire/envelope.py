@@ -26,7 +26,8 @@ class ExternalSignature:
 class SignedBlock:
     """A block's bytes, the key that signs the next block, and the signature over both.
 
-    `version` is that of the signed payload (0 or 1), not that of the Datalog in the block.
+    `version` is that of the signed payload (0 or 1), not that of the Datalog in the block. `message` is what
+    was written of it before: every token that descends from a block has it.
     """
 
     payload: bytes = field(repr=False)
@@ -34,6 +35,7 @@ class SignedBlock:
     signature: bytes = field(repr=False)
     external: ExternalSignature | None = None
     version: int = 0
+    message: schema_pb2.SignedBlock | None = field(default=None, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ def _read_block(message: schema_pb2.SignedBlock) -> SignedBlock:
 
 
 def _write_block(block: SignedBlock) -> schema_pb2.SignedBlock:
-    return schema_pb2.SignedBlock(
+    if block.message is not None:
+        return block.message
+    message = schema_pb2.SignedBlock(
         block=block.payload,
         next_key=write_key(block.next_key),
         signature=block.signature,
@@ -124,3 +128,5 @@ def _write_block(block: SignedBlock) -> schema_pb2.SignedBlock:
         # version 0 is left out on the wire
         version=block.version or None,
     )
+    object.__setattr__(block, "message", message)
+    return message

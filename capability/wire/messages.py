@@ -70,5 +70,6 @@ def read_key(message: schema_pb2.PublicKey) -> PublicKey:
 
 def write_key(key: PublicKey | KeyScope) -> schema_pb2.PublicKey:
     """Returns the message of a public key."""
-    scope = key.scope if isinstance(key, PublicKey) else key
-    return schema_pb2.PublicKey(algorithm=scope.algorithm, key=scope.key)
+    if isinstance(key, PublicKey):
+        return schema_pb2.PublicKey(algorithm=key.algorithm, key=key.to_bytes())
+    return schema_pb2.PublicKey(algorithm=key.algorithm, key=key.key)
