@@ -29,6 +29,7 @@ from capability.inspection import expiry, subject
 from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.policy_review import PolicyWarning, review_policy
+from capability.prefixes import checked_prefixes, split_prefix
 from capability.remembered import (
     DEFAULT_CACHE,
     KNOWN_SIZE,
@@ -112,6 +113,7 @@ class Guard:
         "_externs",
         "_fast",
         "_limits",
+        "_prefixes",
         "_replacing",
         "_revision",
         "_revocations",
@@ -133,12 +135,14 @@ class Guard:
         scope_parameters: ScopeParameters = None,
         extern_funcs: Mapping[str, ExternCallable] | None = None,
         token_facts: Iterable[str] | None = None,
+        prefixes: Iterable[str] = (),
     ) -> None:
         """Raises DatalogError for a policy that cannot be used, and TypeError for wrong types.
 
         What is in a policy to no effect is a PolicyWarning. `token_facts` names all facts that tokens and
         requests state, beside operation, application, resource, tenant and time: when given, a predicate
-        that nothing supplies is found too.
+        that nothing supplies is found too. `prefixes`, such as `sk_live_`, may stand before the text of a
+        token: one of them, as it is, is taken off.
         """
         if revocations is not None and not isinstance(revocations, RevocationSource):
             raise TypeError(
@@ -157,6 +161,7 @@ class Guard:
         self._times = [0, 0, 0]
         self._allowed = self._fast = 0
         self._replacing = Lock()
+        self._prefixes = checked_prefixes(prefixes)
         self._token_facts = _names(token_facts)
         program = _program(policy, parameters, scope_parameters, self._token_facts)
         self._setup = Setup(_keys(keys), program, cache, limits)
@@ -362,7 +367,7 @@ class Guard:
         about: dict[str, Any] = {"limits": self._limits, "decided_at": moment}
         started = time.perf_counter_ns()
         try:
-            envelope = _envelope(token)
+            envelope = _envelope(token, self._prefixes)
             root, valid_until = _root(setup.keys, envelope.root_key_id, moment)
             biscuit = setup.chains.load(envelope, root)
             plan = Plan(loaded_blocks(biscuit), setup.program)
@@ -471,9 +476,10 @@ def _asked(biscuit: Biscuit) -> RevocationIds:
     return RevocationIds((*biscuit.canonical_revocation_ids, key_mark(repr(biscuit.root_key))))
 
 
-def _envelope(token: str | bytes) -> Envelope:
+def _envelope(token: str | bytes, prefixes: tuple[str, ...]) -> Envelope:
     if isinstance(token, bytes):
         return wire.decode(token)
+    _, token = split_prefix(token, prefixes)
     if len(token) > _MAX_TEXT:
         raise FormatError(f"the token is longer than {wire.MAX_BYTES} bytes", code="format.size")
     return wire.decode(from_text(token))

@@ -6,6 +6,8 @@
     key_id = 1
     store = "sqlite:///cap.db"         # or postgresql://USER@HOST/DATABASE; mode 0600 if a password is in it
     policy = "policy.datalog"
+    prefix = "sk_live_"                # what `cap mint` puts before a token's text
+    prefixes = ["sct_user_"]           # what else may stand before a token that is read
     expires = "90d"                    # what `cap mint` gives when nothing else is said
 
 Relative paths are relative to the file that holds them.
@@ -34,6 +36,8 @@ class Config:
     store: str | None = None
     policy: str | None = None
     expires: str | None = None
+    prefix: str | None = None
+    prefixes: tuple[str, ...] = ()
 
 
 def load(explicit: Path | None = None) -> Config:
@@ -123,6 +127,8 @@ def _parse(path: Path, content: bytes, *, readable_by_others: bool) -> Config:
         store=_store(base, _string(path, values, "store")),
         policy=_path(base, _string(path, values, "policy")),
         expires=_string(path, values, "expires"),
+        prefix=_string(path, values, "prefix"),
+        prefixes=_strings(path, values, "prefixes"),
     )
 
 
@@ -138,6 +144,13 @@ def _string(path: Path, values: dict[str, Any], name: str) -> str | None:
     if value is None or (isinstance(value, str) and value):
         return value
     raise usage(f"{str(path)!r}: {name} must be a string", f'write {name} = "..."', "config.value")
+
+
+def _strings(path: Path, values: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = values.get(name, [])
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    raise usage(f"{str(path)!r}: {name} must be a list of strings", f'write {name} = ["..."]', "config.value")
 
 
 def _integer(path: Path, values: dict[str, Any], name: str) -> int | None:

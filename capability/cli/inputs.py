@@ -4,7 +4,8 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Final
 
@@ -19,7 +20,7 @@ MAX_BYTES: Final = 1 << 20
 """More than any token, key, policy or block needs; nothing longer is read."""
 
 TOKEN_HINT: Final = "pass a file, pipe the token in, or set CAP_TOKEN"
-_TOKEN: Final = re.compile(r"(biscuit:)?[A-Za-z0-9_-]{60,}={0,2}")
+_TOKEN: Final = re.compile(r"(biscuit:)?[A-Za-z0-9_.~-]{60,}={0,2}")
 _DATALOG: Final = re.compile(r"[(;\s]")
 
 
@@ -29,6 +30,8 @@ class Session:
     def __init__(self, config_path: "Path | None" = None) -> None:
         self._config_path = config_path
         self._stdin_for: str | None = None
+        self.token_prefix = ""
+        """What stood before the token that was read last; one that is made of it gets it too."""
 
     @cached_property
     def config(self) -> "Config":
@@ -36,6 +39,25 @@ class Session:
         from capability.cli.config import load
 
         return load(self._config_path)
+
+    def minting_prefix(self, flag: str | None) -> str:
+        """Returns what to put before a new token: `flag`, else $CAP_PREFIX, else what is configured."""
+        given = flag if flag is not None else os.environ.get("CAP_PREFIX") or self.config.prefix
+        return "" if given is None else _prefixes([given])[0]
+
+    @cached_property
+    def prefixes(self) -> tuple[str, ...]:
+        """What may stand before a token that is read, of the environment and the configuration.
+
+        A configuration that cannot be read has none: a holder may narrow a token whatever stands there, and
+        a command that needs it says what is wrong with it.
+        """
+        listed, own = os.environ.get("CAP_PREFIXES"), os.environ.get("CAP_PREFIX")
+        found = [each for each in (listed or "").split(",") if each] + ([own] if own else [])
+        with suppress(Failure):
+            found += self.config.prefixes if listed is None else ()
+            found += [self.config.prefix] if not own and self.config.prefix else []
+        return _prefixes(found)
 
     def read_stdin(self, what: str) -> bytes:
         """Returns all of stdin, as `what`. Raises Failure when something else was read from it."""
@@ -60,6 +82,16 @@ class Session:
         return sys.stdin.buffer
 
     def read_token(self, source: str | None, *, raw: bool = False) -> str:
+        """Returns the text of a token, without a configured prefix, which `token_prefix` then has."""
+        text = self._token_text(source, raw=raw)
+        if raw or not (prefixes := self.prefixes):
+            return text
+        from capability.prefixes import split_prefix
+
+        self.token_prefix, text = split_prefix(text, prefixes)
+        return text
+
+    def _token_text(self, source: str | None, *, raw: bool) -> str:
         """Returns the text of a token from a file, from stdin, or from $CAP_TOKEN, in this order.
 
         What is piped in comes before $CAP_TOKEN even when it is empty: where `cap attenuate | cap verify`
@@ -181,6 +213,15 @@ def _token_text(content: bytes, *, raw: bool) -> str:
             "the token is not text",
             "pass --raw if it is the bytes of a token",
         ) from error
+
+
+def _prefixes(given: Iterable[str]) -> tuple[str, ...]:
+    from capability.prefixes import checked_prefixes
+
+    try:
+        return checked_prefixes(given)
+    except ValueError as error:
+        raise usage(str(error), "write it as sk_live_", "config.prefix") from error
 
 
 def _datalog_text(content: bytes, where: str) -> str:

@@ -68,7 +68,9 @@ def attenuate(
 
         add_datalog(block, [session.read_datalog(source) for source in blocks], params)
     text = session.read_token(token, raw=raw)
-    return token_result(UnverifiedBiscuit.from_base64(text).append(block), raw=raw)
+    return token_result(
+        UnverifiedBiscuit.from_base64(text).append(block), raw=raw, prefix=session.token_prefix
+    )
 
 
 @declared(
@@ -85,4 +87,5 @@ def seal(session: Session, token: str | None, raw: bool) -> Result:
     """
     from capability.tokens import UnverifiedBiscuit
 
-    return token_result(UnverifiedBiscuit.from_base64(session.read_token(token, raw=raw)).seal(), raw=raw)
+    sealed = UnverifiedBiscuit.from_base64(session.read_token(token, raw=raw)).seal()
+    return token_result(sealed, raw=raw, prefix=session.token_prefix)

@@ -89,8 +89,13 @@ def narrowing(
     tenants: tuple[str, ...],
     expires: str | None,
     not_before: str | None,
+    *,
+    expires_source: str = "--expires",
 ) -> "Program":
-    """Returns the checks that the options of `restriction_options` ask for."""
+    """Returns the checks that the options of `restriction_options` ask for.
+
+    `expires_source` is who says when it expires, if that was not the option.
+    """
     from capability.attenuation import restriction
 
     try:
@@ -99,7 +104,7 @@ def narrowing(
             operations=operations or None,
             resources=resources or None,
             tenants=tenants or None,
-            expires=None if expires is None else parse_moment(expires, "--expires"),
+            expires=None if expires is None else parse_moment(expires, expires_source),
             not_before=None if not_before is None else parse_moment(not_before, "--not-before"),
         )
     except ValueError as error:

@@ -11,12 +11,16 @@ LARGE: Final = 6 * 1024
 """Characters of a token from which on it may not fit where tokens travel: servers take 8 KiB of headers."""
 
 
-def token_result(token: "Biscuit | UnverifiedBiscuit", *, raw: bool, record: str | None = None) -> Result:
+def token_result(
+    token: "Biscuit | UnverifiedBiscuit", *, raw: bool, prefix: str, record: str | None = None
+) -> Result:
     """Returns a token as the result of a command, with the id of its record if it has one.
+
+    `prefix` stands before its text; bytes have none.
 
     Nothing but this prints a token.
     """
-    text = token.to_base64()
+    text = prefix + token.to_base64()
     data: dict[str, Any] = {
         "token": text,
         "size": len(text),

@@ -1,5 +1,8 @@
 """`cap third-party`: a block that somebody else signs, in three steps."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 
 from capability.cli.failures import Exit, Failure
@@ -79,11 +82,12 @@ def sign(
     from capability.third_party import ThirdPartyRequest
 
     content = _read(session, request, "request")
-    asked = (
-        ThirdPartyRequest.from_bytes(content)
-        if raw
-        else ThirdPartyRequest.from_base64(_text(content, "request"))
-    )
+    with _parsing("request", "make one of the token with `cap third-party request`"):
+        asked = (
+            ThirdPartyRequest.from_bytes(content)
+            if raw
+            else ThirdPartyRequest.from_base64(_text(content, "request"))
+        )
     block = BlockBuilder()
     add_datalog(block, [session.read_datalog(each) for each in blocks] or [edit_datalog("the block")], params)
     signed = asked.create_block(find_private_key(session, private_key), block)
@@ -112,12 +116,15 @@ def append(session: Session, token: str | None, block: str, external_key: str, r
 
     key = find_public_key(external_key)
     content = _read(session, block, "block")
-    signed = (
-        ThirdPartyBlock.from_bytes(content) if raw else ThirdPartyBlock.from_base64(_text(content, "block"))
-    )
+    with _parsing("block", "pass what `cap third-party sign` printed; the token itself is the argument"):
+        signed = (
+            ThirdPartyBlock.from_bytes(content)
+            if raw
+            else ThirdPartyBlock.from_base64(_text(content, "block"))
+        )
     asking = UnverifiedBiscuit.from_base64(session.read_token(token, raw=raw))
     try:
-        return token_result(asking.append_third_party(key, signed), raw=raw)
+        return token_result(asking.append_third_party(key, signed), raw=raw, prefix=session.token_prefix)
     except BiscuitBuildError as error:
         raise Failure(
             Exit.TOKEN_OR_KEY,
@@ -125,6 +132,20 @@ def append(session: Session, token: str | None, block: str, external_key: str, r
             str(error),
             "the block must be signed by that key, for this very token: narrow before asking, not after",
         ) from error
+
+
+@contextmanager
+def _parsing(what: str, hint: str) -> Iterator[None]:
+    """Says what was meant to be read: a hint about tokens would mislead who passed one."""
+    from capability.errors import CapabilityError
+
+    try:
+        yield
+    except CapabilityError as error:
+        message = str(error)
+        if what not in message:
+            message = f"that is no {what}: {message}"
+        raise Failure(Exit.TOKEN_OR_KEY, error.code, message, hint) from error
 
 
 def _read(session: Session, source: str, what: str) -> bytes:

@@ -365,3 +365,33 @@ def test_an_interrupt(attacked: Shell) -> None:
 def files(shell: Shell) -> dict[str, bytes]:
     """Returns what lies in the folder."""
     return {path.name: path.read_bytes() for path in shell.folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("moment", ["2020-01-01T00:00:00Z", "0s", "0d"])
+def test_a_token_is_not_minted_for_the_past(issuer: Shell, moment: str) -> None:
+    for words, env in ((["--expires", moment], {}), ([], {"CAP_EXPIRES": moment})):
+        run = issuer.cap("mint", "a(1);", *words, env=env)
+        assert_failed(run, 2)
+        assert "is over" in run.stderr
+        assert ("CAP_EXPIRES" if env else "--expires") in run.stderr
+
+
+def test_who_said_something_unreadable_is_named(issuer: Shell) -> None:
+    run = issuer.cap("mint", "a(1);", env={"CAP_EXPIRES": "abc"})
+    assert_failed(run, 2)
+    assert run.stderr.startswith("error: $CAP_EXPIRES: ")
+    assert "--expires" not in run.stderr
+    with (issuer.folder / "cap.toml").open("a") as file:
+        file.write('expires = "abc"\n')
+    assert issuer.cap("mint", "a(1);").stderr.startswith("error: expires in cap.toml: ")
+
+
+def test_a_token_in_place_of_a_request_or_block_is_told_apart(attacked: Shell) -> None:
+    run = attacked.cap("third-party", "sign", "token", "--block", "b(1);")
+    assert_failed(run, 3)
+    assert "no request" in run.stderr
+    assert "hint: make one of the token with `cap third-party request`" in run.stderr
+    run = attacked.cap("third-party", "append", "token", "--block", "token", "--external-key", "root.key.pub")
+    assert_failed(run, 3)
+    assert "no block" in run.stderr
+    assert "`cap third-party sign`" in run.stderr
