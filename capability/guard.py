@@ -399,7 +399,7 @@ class Guard:
                 return _revoked(status.revoked_id, status.reason, revocation_ids, about)
         looked = time.perf_counter_ns()
         types: Types = () if asked is None else tuple([type(value) for value in asked])
-        if asked is not None and known is None and not self._externs:
+        if asked is not None and known is None and setup.cache.max_tokens > 1 and not self._externs:
             form = prepare_at_once(setup.residuals, plan, types)
             if form is not None:
                 known = Known(_asked(biscuit), valid_until)

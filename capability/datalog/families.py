@@ -26,6 +26,7 @@ _MAX_STATEMENTS: Final = 128
 """A token with more of them is not compared with others."""
 _MAX_STRUCTURES: Final = 1024
 _MAX_FAMILIES: Final = 4096
+_MAX_SIGHTS: Final = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,11 @@ class _Structure(Generic[Member]):
 class Families(Generic[Member]):
     """The families that are known; bounded, and safe to use from several threads."""
 
-    __slots__ = ("_count", "_structures")
+    __slots__ = ("_count", "_sights", "_structures")
 
     def __init__(self) -> None:
         self._structures: dict[Hashable, _Structure[Member]] = {}
+        self._sights: set[int] = set()
         self._count = 0
 
     def find(self, described: Described) -> Family[Member] | None:
@@ -96,9 +98,24 @@ class Families(Generic[Member]):
         structure = self._structures.get(described.key)
         return None if structure is None else structure.families.get(structure.deciding(described.constants))
 
+    def seen(self, described: Described) -> bool:
+        """Returns whether this was asked before about what was described, or of another of its family.
+
+        By hash: a family that is learned a little early does no harm.
+        """
+        structure = self._structures.get(described.key)
+        mark = hash((described.key, structure and structure.deciding(described.constants)))
+        if mark in self._sights:
+            return True
+        if len(self._sights) >= _MAX_SIGHTS:
+            self._sights.clear()
+        self._sights.add(mark)
+        return False
+
     def clear(self) -> None:
         """Forgets all families."""
         self._structures.clear()
+        self._sights.clear()
 
     def learn(
         self,

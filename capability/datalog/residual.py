@@ -134,8 +134,17 @@ class Residuals:
         authorizer: Program,
         request: tuple[RequestFact, ...],
     ) -> Residual | None:
-        """Returns what `prepare` would, if that is known from another token; evaluates nothing."""
-        return self._of_family(describe(blocks, authorizer, request))
+        """Returns what `prepare` would, if another token of its family was asked about, else None.
+
+        That takes no evaluation, but for the second token of each family.
+        """
+        described = describe(blocks, authorizer, request)
+        if described is None:
+            return None
+        known = self._of_family(described)
+        if known is None and self._families.seen(described):
+            return self.prepare(blocks, authorizer, request)
+        return known
 
     def forget(self) -> None:
         """Forgets what is known of tokens; the code of their shapes stays."""

@@ -92,6 +92,8 @@ def lifted(statement: Statement) -> Lifted | None:
 
 def remember(statement: Statement, found: Lifted | None) -> None:
     """Keeps how `statement` is taken apart, where that is known already."""
+    if found is not None and sum(map(term_size, found.constants)) > _MAX_CONSTANTS:
+        return
     if len(_lifted) >= _MAX_KNOWN:
         _lifted.clear()
     _lifted[id(statement)] = (statement, found)

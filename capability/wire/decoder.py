@@ -72,13 +72,19 @@ _OPERANDS: Final = {
 class Decoder:
     """Reads what messages mean, looking up what they refer to by `symbol` and `key`: those of the tables.
 
-    All methods raise FormatError.
+    `name` looks up the symbols that stand for names, where those differ. All methods raise FormatError.
     """
 
-    __slots__ = ("_key", "_names", "_symbol")
+    __slots__ = ("_key", "_names", "_symbol", "_symbol_of_name")
 
-    def __init__(self, symbol: Callable[[int], str], key: Callable[[int], KeyScope]) -> None:
+    def __init__(
+        self,
+        symbol: Callable[[int], str],
+        key: Callable[[int], KeyScope],
+        name: Callable[[int], str] | None = None,
+    ) -> None:
         self._symbol = symbol
+        self._symbol_of_name = symbol if name is None else name
         self._key = key
         self._names: dict[int, str] = {}
 
@@ -142,7 +148,7 @@ class Decoder:
     def _name(self, index: int) -> str:
         name = self._names.get(index)
         if name is None:
-            name = self._symbol(index)
+            name = self._symbol_of_name(index)
             if _NAME.fullmatch(name) is None:
                 raise FormatError(
                     "a name with characters that the language does not allow", code="format.name"

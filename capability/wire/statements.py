@@ -9,7 +9,7 @@ of that, by Decoder and Encoder, and looked up after. What is refused is not rem
 from collections.abc import Callable, Container, Iterable, Mapping
 from threading import Lock
 from types import MappingProxyType
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
@@ -19,6 +19,8 @@ from capability.wire import schema_pb2
 from capability.wire.decoder import Decoder
 from capability.wire.encoder import Encoder, TemplateEncoder
 from capability.wire.messages import parse, serialize
+from capability.wire.stencils import Literals, Stencil, split
+from capability.wire.stencils import make as make_stencil
 from capability.wire.symbols import KeyTable, SymbolTable
 from capability.wire.versions import MIN_VERSION, Statement, needed_to_read, needed_to_write
 
@@ -37,6 +39,8 @@ _Message = TypeVar("_Message", schema_pb2.Fact, schema_pb2.Rule, schema_pb2.Chec
 
 _Numbers = tuple[tuple[int, ...], tuple[int, ...]]
 """The numbers of symbols and the indices of keys in a statement, in the order in which they are met."""
+_Fixed = tuple[tuple[str, ...], tuple[KeyScope, ...]]
+"""The names and keys of a stencil."""
 _Meaning = tuple[bytes, tuple[str, ...], tuple[KeyScope, ...]]
 """The bytes of a statement, and the symbols and keys that its numbers stand for."""
 
@@ -49,7 +53,7 @@ class _Memory(dict[_Key, _Item], Generic[_Key, _Item]):
 
     def remember(self, key: _Key, item: _Item) -> None:
         with self._lock:
-            if len(self) >= MAX_STATEMENTS:
+            if len(self) >= MAX_STATEMENTS and key not in self:
                 del self[next(iter(self))]
             self[key] = item
 
@@ -238,6 +242,8 @@ class _Reading(Generic[_Statement]):
             decoder, parse(message, form)
         )
         self.numbers = _Memory[bytes, _Numbers]()
+        self.stencils = _Memory[Literals, dict[_Fixed, Stencil[Any]]]()
+        self.seen = _Memory[Literals, int]()
         self.statements: _Memory[_Meaning, tuple[_Statement, int, int]] = _Memory()
 
 
@@ -273,17 +279,31 @@ class StatementReader:
 
     def _read(self, reading: _Reading[_Statement], form: bytes) -> _Statement:
         numbers = reading.numbers.get(form)
-        if numbers is None:
-            found = self._read_anew(reading, form)
-        else:
+        found = None
+        if numbers is not None:
             strings = self._symbols.all_of(numbers[0])
             keys = tuple(map(self._keys.key, numbers[1])) if numbers[1] else ()
-            found = reading.statements.get((form, strings, keys)) or self._read_anew(reading, form)
+            found = reading.statements.get((form, strings, keys))
+        if found is None:
+            found = self._read_by_stencil(reading, form) or self._read_anew(reading, form)
         statement, version, referred = found
         self._spend(referred)
         if version > self.version:
             self.version = version
         return statement
+
+    def _read_by_stencil(
+        self, reading: _Reading[_Statement], form: bytes
+    ) -> tuple[_Statement, int, int] | None:
+        literals, dates = split(form)
+        for (names, keys), stencil in reading.stencils.get(literals, {}).items():
+            if self._symbols.all_of(stencil.name_numbers) == names and (
+                not keys or tuple(map(self._keys.key, stencil.key_numbers)) == keys
+            ):
+                strings = self._symbols.all_of(stencil.strings)
+                statement: _Statement = stencil.fill(strings, dates)
+                return statement, stencil.version, stencil.name_size + sum(map(len, strings))
+        return None
 
     def _read_anew(self, reading: _Reading[_Statement], form: bytes) -> tuple[_Statement, int, int]:
         symbols, keys = _MetStrings(self._symbols.symbol), _Met(self._keys.key)
@@ -293,7 +313,32 @@ class StatementReader:
         if _is_small(form, strings):
             reading.numbers.remember(form, (tuple(symbols.met), tuple(keys.met)))
             reading.statements.remember((form, strings, tuple(keys.met.values())), found)
+            self._make_stencil(reading, form, found)
         return found
+
+    def _make_stencil(
+        self, reading: _Reading[_Statement], form: bytes, found: tuple[_Statement, int, int]
+    ) -> None:
+        """Makes a stencil when much the same was read anew a second time."""
+        statement, version, _ = found
+        literals, _ = split(form)
+        if isinstance(statement, Rule) or literals not in reading.seen:
+            reading.seen.remember(literals, 1)
+            return
+
+        def read(
+            form: bytes,
+            string: Callable[[int], str],
+            name: Callable[[int], str],
+            key: Callable[[int], KeyScope],
+        ) -> object:
+            return reading.decode(Decoder(string, key, name), form)
+
+        stencil = make_stencil(form, statement, version, read, self._symbols.symbol, self._keys.key)
+        if stencil is not None:
+            fixed = reading.stencils.get(literals, {})
+            if len(fixed) < _MAX_NUMBERINGS:
+                reading.stencils.remember(literals, {**fixed, (stencil.names, stencil.keys): stencil})
 
 
 class _Met(Generic[_Key, _Item]):
