@@ -23,6 +23,7 @@
         ├── StoreRolledBack           store.rollback          it is older than what was seen of it before
         ├── StoreNotEmpty             store.not_empty         a dump goes into an empty store only
         ├── StoreDumpError            store.dump              a dump was cut off, changed, or is none
+        ├── SignedRevocationsError    revocations.*           signed revocations that are not to be gone by
         └── StoreURLError (a ValueError) store.url            no backend is reached by this URL
 
 Every class has a stable `code`; where a class stands for several reasons (`format.*`), the object has the
@@ -211,6 +212,17 @@ class StoreDumpError(StoreError):
     """A dump was cut off or changed, holds what no store could have held, or is none."""
 
     code = "store.dump"
+
+
+class SignedRevocationsError(StoreError):
+    """A file of signed revocations is refused; what was known before it stays in force.
+
+    The code says why: `revocations.format` (no such file, or truncated), `.version`, `.size`, `.signature`
+    (another key, or altered), `.expired`, `.early`, `.rollback` (older than what is known), `.base` (a delta
+    that begins elsewhere).
+    """
+
+    code = "revocations.invalid"
 
 
 class StoreURLError(StoreError, ValueError):

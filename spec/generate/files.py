@@ -17,6 +17,7 @@ TOPICS: Final = {
     "keys": "key_forms",
     "language": "language",
     "operators": "operators",
+    "revocations": "revocations",
     "snapshots": "snapshots",
     "third_parties": "third_parties",
     "trust": "trust",

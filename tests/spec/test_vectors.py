@@ -252,6 +252,34 @@ def run_revocation(vector: Vector) -> None:
     assert guard.check(vector["token"]).code == vector["expect"]
 
 
+def run_revocations(vector: Vector) -> None:
+    from capability.store.signed import SignedRevocations
+
+    first, *later = [bytes.fromhex(each) for each in vector["files"]]
+
+    def take() -> SignedRevocations:
+        source = SignedRevocations(first, PublicKey(vector["key"]), clock=lambda: vector["now"])
+        for number, each in enumerate(later, 1):
+            if number == len(later) and vector["expect"] != "ok":
+                with pytest.raises(CapabilityError) as refused:
+                    source.update(each)
+                assert source.revision() >= 7
+                raise refused.value
+            source.update(each)
+        return source
+
+    if vector["expect"] == "ok":
+        source = take()
+        assert source.revision() == vector["revision"]
+        for each in vector["revoked"]:
+            assert source.status([bytes.fromhex(each)]).revoked_id == bytes.fromhex(each)
+        assert source.status([bytes.fromhex(each) for each in vector["free"]]).revoked_id is None
+        return
+    with pytest.raises(CapabilityError) as caught:
+        take()
+    assert caught.value.code == vector["expect"]
+
+
 RUNNERS: dict[str, Callable[[Vector], None]] = {
     "answer": run_answer,
     "display": run_display,
@@ -260,6 +288,7 @@ RUNNERS: dict[str, Callable[[Vector], None]] = {
     "parse": run_parse,
     "request": run_request,
     "revocation": run_revocation,
+    "revocations": run_revocations,
     "snapshot": run_snapshot,
     "token": run_token,
     "version": run_version,

@@ -58,6 +58,10 @@ ATTACKS = {
     "control characters in a string": "abuse/shown-control",
     "bidirectional characters in a string": "abuse/shown-bidirectional",
     "several times": "abuse/time-stated-twice",
+    "signed revocations of another key": "revocations/refused-another-key",
+    "signed revocations that were altered": "revocations/refused-altered",
+    "signed revocations of an earlier day": "revocations/refused-older-revision",
+    "signed revocations past their end": "revocations/refused-expired",
     "a time stated by the holder": "abuse/time-stated-by-a-later-block",
 }
 
@@ -73,6 +77,7 @@ WITHOUT_VECTOR = {
     "store.schema": "a store's failure",
     "store.url": "a store's failure",
     "store.rollback": "a store's failure",
+    "revocations.invalid": "a base class",
     "store.not_empty": "a store's failure",
     "store.dump": "a store's failure",
     "token.block": "misuse of the API",
