@@ -42,7 +42,7 @@ bench: $(BENCH_DEPS) ## time this project beside biscuit-python
 fuzz: $(DEV_DEPS) ## N random cases against biscuit-python (N=100000)
 	$(BIN)/python -m tests.differential.fuzz $(N)
 
-soak: $(DEV_DEPS) ## kill a store's writer 200 times
+soak: $(DEV_DEPS) ## kill a store's writer 200 times, for each store, and its server 50 times
 	CAP_KILLS=200 $(BIN)/pytest -q tests/store/test_crashes.py
 
 vectors: $(DEV_DEPS) ## write spec/vectors again

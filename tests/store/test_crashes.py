@@ -12,58 +12,105 @@ from pathlib import Path
 import pytest
 
 from capability.errors import StoreUnavailable
+from capability.store import Store, create_store, open_store
 from capability.store.sqlite import SQLiteStore, create
+from tests.servers import PostgresServer
 
 KILLS = int(os.environ.get("CAP_KILLS", "8"))
 
 WRITER = """
-import sys
-from pathlib import Path
-from capability.store import Owner, Record
-from capability.store.sqlite import SQLiteStore
-store = SQLiteStore(Path(sys.argv[1]))
+import os, sys
+from capability.store import Owner, Record, open_store
+store = open_store(os.environ["CAP_STORE"])
 print("ready", flush=True)
 number = 0
 while True:
     number += 1
-    root = f"{sys.argv[2]}.{number}".encode()
-    store.register(Record(root=root, owner=Owner("user", f"{sys.argv[2]}.{number}")))
+    root = f"{sys.argv[1]}.{number}".encode()
+    store.register(Record(root=root, owner=Owner("user", f"{sys.argv[1]}.{number}")))
     if number % 2:
         revision = store.revoke([root, root + b".below"], actor="killed")
     else:
-        revision = store.revoke_all_of(Owner("user", f"{sys.argv[2]}.{number}"))
+        revision = store.revoke_all_of(Owner("user", f"{sys.argv[1]}.{number}"))
     print(root.decode(), revision, flush=True)
 """
 
 
-def test_no_acknowledged_revocation_is_lost_to_a_kill(tmp_path: Path) -> None:
-    path = tmp_path / "cap.db"
-    create(path)
+class Writer:
+    """A process that revokes as fast as it can, and what it was told is done."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, name],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # what a writer says whose server was killed
+            text=True,
+            env={**os.environ, "CAP_STORE": url},
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def killed(self) -> list[tuple[bytes, int]]:
+        """Kills it; returns the ids that it was told are revoked, and from which revision on."""
+        self._process.kill()
+        said, _ = self._process.communicate(timeout=60)
+        lines = [line.split() for line in said.splitlines(keepends=True) if line.endswith("\n")]
+        return [(identifier.encode(), int(revision)) for identifier, revision in lines]
+
+
+def check(store: Store, acknowledged: list[tuple[bytes, int]]) -> None:
+    """Asserts that a store is whole and has all that was acknowledged."""
+    assert store.problems() == ()
+    revision_now = store.revision()
+    for identifier, revision in acknowledged:
+        assert store.status([identifier]).revoked_id == identifier
+        assert revision <= revision_now
+    whole = {each.id for each in store.revocations()}
+    for identifier in whole:  # both ids of a revocation, or none
+        assert identifier.removesuffix(b".below") in whole
+        assert identifier.removesuffix(b".below") + b".below" in whole
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store."""
+    url = f"sqlite:///{tmp_path}/cap.db"
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        url = server.url(request.getfixturevalue("database"))
+    create_store(url).close()
+    return url
+
+
+def test_no_acknowledged_revocation_is_lost_to_a_kill(url: str) -> None:
     chance = random.Random(4)
     acknowledged: list[tuple[bytes, int]] = []
     for turn in range(KILLS):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path), str(turn)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        writer = Writer(url, str(turn))
         time.sleep(chance.random() * 0.1)
-        process.kill()
-        said, _ = process.communicate(timeout=60)
-        for line in said.splitlines(keepends=True):
-            if line.endswith("\n"):
-                root, at = line.split()
-                acknowledged.append((root.encode(), int(at)))
-        with SQLiteStore(path) as store:
-            assert store.problems() == ()
-            revision_now = store.revision()
-            for identifier, revision in acknowledged:
-                assert store.status([identifier]).revoked_id == identifier
-                assert revision <= revision_now
-            whole = {each.id for each in store.revocations()}
-            for identifier in whole:  # both ids of a revocation, or none
-                assert identifier.removesuffix(b".below") in whole
-                assert identifier.removesuffix(b".below") + b".below" in whole
+        new = writer.killed()
+        with open_store(url) as store:
+            check(store, new if turn < KILLS - 1 else [*acknowledged, *new])
+        acknowledged += new
+    assert acknowledged
+
+
+def test_no_acknowledged_revocation_is_lost_to_a_kill_of_the_server(
+    postgres: PostgresServer, database: str
+) -> None:
+    url = postgres.url(database)
+    create_store(url).close()
+    chance = random.Random(5)
+    acknowledged: list[tuple[bytes, int]] = []
+    for turn in range(max(KILLS // 4, 2)):
+        writers = [Writer(url, f"{turn}.{name}") for name in "ab"]
+        time.sleep(0.05 + chance.random() * 0.1)
+        postgres.kill()
+        for writer in writers:
+            acknowledged += writer.killed()
+        postgres.start()
+        with open_store(url) as store:
+            check(store, acknowledged)
     assert acknowledged
 
 
