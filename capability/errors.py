@@ -17,6 +17,7 @@
     │   ├── Revoked                   revoked                 an id of the chain is revoked
     │   ├── ExecutionFailed           execution.*             an expression failed
     │   └── LimitReached              limit.*                 evaluation stopped at a limit
+    ├── ConfigurationError            config.*                settings that are missing or misspelt
     └── StoreError                    store                   a store could not answer
         ├── StoreUnavailable          store.unavailable       now; later it may
         ├── StoreSchemaError          store.schema            its file or tables are not ours, or newer
@@ -165,6 +166,16 @@ class LimitReached(AuthorizationError):
     """Evaluation stopped at a limit, so nothing was decided."""
 
     code = "limit"
+
+
+class ConfigurationError(CapabilityError):
+    """Settings are missing, or say what nobody understands; `hint` says what to do about it."""
+
+    code = "config"
+
+    def __init__(self, message: str, hint: str, code: str) -> None:
+        self.hint = hint
+        super().__init__(message, code=code)
 
 
 class StoreError(CapabilityError):

@@ -5,6 +5,7 @@ signatures; revocation; evaluation. Whatever cannot be told is not allowed.
 """
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -166,6 +167,19 @@ class Guard:
         program = _program(policy, parameters, scope_parameters, self._token_facts)
         self._setup = Setup(_keys(keys), program, cache, limits)
 
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] = os.environ) -> "Guard":
+        """Returns a guard by the environment, and by cap.toml for what it does not say.
+
+        CAP_PUBLIC_KEY or CAP_KEYS, CAP_POLICY and CAP_STORE must be set in one of the two. The store is asked
+        on every check; with CAP_MAX_STALE seconds a copy of it in memory is, by a thread of this process.
+        Raises ConfigurationError, KeyFormatError, StoreError, and what the constructor raises.
+        """
+        from capability.settings import settings_from
+
+        settings = settings_from(environment)
+        return cls(settings.keys, settings.policy, settings.revocations, prefixes=settings.prefixes)
+
     def replace(
         self,
         *,
@@ -193,6 +207,11 @@ class Guard:
         setup.known.clear()
         if chains is None:
             setup.chains.clear()
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What may stand before the text of a token."""
+        return self._prefixes
 
     @property
     def blocking(self) -> bool:

@@ -48,7 +48,7 @@ def cli_reference() -> str:
     for path, text in _commands(root, "cap"):
         help_lines = "\n".join(line.rstrip() for line in text.splitlines())
         sections.append(f"{'#' * (path.count(' ') + 2)} {path}\n\n```text\n{help_lines}\n```\n")
-    configuration = inspect.getdoc(importlib.import_module("capability.cli.config"))
+    configuration = inspect.getdoc(importlib.import_module("capability.configuration"))
     sections.append(f"## Configuration\n\n{configuration}\n")
     return "\n".join(sections)
 

@@ -14,7 +14,7 @@ from capability.cli.failures import Exit, Failure, usage
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from capability.cli.config import Config
+    from capability.configuration import Config
 
 MAX_BYTES: Final = 1 << 20
 """More than any token, key, policy or block needs; nothing longer is read."""

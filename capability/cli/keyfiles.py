@@ -10,19 +10,14 @@ from typing import TYPE_CHECKING, Final
 from capability.cli.failures import Exit, Failure, usage
 from capability.cli.inputs import Session, read_file
 from capability.cli.output import write_file
+from capability.configuration import is_public_key_text
 from capability.errors import KeyFormatError
 
 if TYPE_CHECKING:
     from capability.keys import PrivateKey, PublicKey
     from capability.keyset import KeySet
 
-_PUBLIC_TEXT: Final = re.compile(r"[a-z0-9]+/[0-9a-fA-F]*")
 _PRIVATE_TEXT: Final = re.compile(r"[a-z0-9]+-private/")
-
-
-def is_public_key_text(value: str) -> bool:
-    """True when `value` is meant as the text of a public key, not as the path of a file."""
-    return _PUBLIC_TEXT.fullmatch(value) is not None and value.startswith(("ed25519/", "secp256r1/"))
 
 
 def private_key(session: Session, flag: str | None) -> "PrivateKey":

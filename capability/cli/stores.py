@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from capability.cli.config import has_password
 from capability.cli.failures import usage
 from capability.cli.inputs import Session
+from capability.configuration import has_password
 
 if TYPE_CHECKING:
     from capability.revocation import RevocationStatus

@@ -12,6 +12,7 @@ from capability.http.bearer import MalformedRequest, request_token
 from capability.http.problems import NO_TOKEN, Problem, checked_realm, malformed, problem_of
 from capability.http.requests import is_ambiguous, operations_of
 from capability.integrations.narrowing import Narrowing, narrowed
+from capability.prefixes import split_prefix
 from capability.tokens import Biscuit, UnverifiedBiscuit
 
 __all__ = ["Gate", "Grant", "Refused"]
@@ -130,7 +131,8 @@ class Gate:
         )
         if not decision.allowed:
             raise Refused(problem_of(decision, operations))
-        return Grant(decision, token, tuple(operations))
+        _, bare = split_prefix(token, self.guard.prefixes)
+        return Grant(decision, bare, tuple(operations))
 
 
 def check_path(path: str) -> None:

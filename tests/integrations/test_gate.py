@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 
+from capability import Guard
 from capability.http.requests import READ
 from capability.integrations.gate import Gate, Grant, Refused
 from capability.integrations.narrowing import Narrowing, narrowed
-from tests.integrations.issuer import Issuer
+from tests.integrations.issuer import POLICY, Issuer
 
 
 @pytest.fixture
@@ -54,3 +55,9 @@ def test_a_refusal_says_nothing_of_the_token(issuer: Issuer) -> None:
         Gate(guard=issuer.guard).decide(issuer.token(), ["nuke"], resource="/")
     assert str(caught.value) == "403 denied"
     assert issuer.token() not in repr(caught.value)
+
+
+def test_a_token_with_a_prefix_is_narrowed_without_it(issuer: Issuer) -> None:
+    guard = Guard(issuer.root.public_key, POLICY, prefixes=["sk_live_"])
+    grant = Gate(guard=guard).decide(f"sk_live_{issuer.token()}", [READ], resource="/")
+    assert guard.check(grant.delegate(operation="read"), operation="read").allowed

@@ -72,6 +72,7 @@ WITHOUT_VECTOR = {
     "authorization": "a base class",
     "execution": "a base class",
     "limit": "a base class",
+    "config": "a service's settings",
     "store": "a base class",
     "store.unavailable": "a store's failure",
     "store.schema": "a store's failure",

@@ -1,0 +1,218 @@
+"""cap.toml: the nearest one upwards, else the one in the user's configuration folder.
+
+    public_key = "root.key.pub"        # a key's text, or a file
+    keys = "keys.json"                 # a key set, in place of public_key
+    private_key = "root.key"           # a file; the key itself has no place here
+    key_id = 1
+    store = "sqlite:///cap.db"         # or postgresql://USER@HOST/DATABASE; mode 0600 if a password is in it
+    policy = "policy.datalog"
+    prefix = "sk_live_"                # what `cap mint` puts before a token's text
+    prefixes = ["sct_user_"]           # what else may stand before a token that is read
+    expires = "90d"                    # what `cap mint` gives when nothing else is said
+    max_stale = 10                     # seconds; `Guard.from_env` then follows the store, and asks it no more
+
+Relative paths are relative to the file that holds them.
+"""
+
+import os
+import re
+import stat
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from capability.errors import ConfigurationError
+
+NAME: Final = "cap.toml"
+_PUBLIC_TEXT: Final = re.compile(r"[a-z0-9]+/[0-9a-fA-F]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of one cap.toml, paths resolved; None where it says nothing."""
+
+    public_key: str | None = None
+    keys: str | None = None
+    private_key: str | None = None
+    key_id: int | None = None
+    store: str | None = None
+    policy: str | None = None
+    expires: str | None = None
+    prefix: str | None = None
+    prefixes: tuple[str, ...] = ()
+    max_stale: float | None = None
+
+
+def find() -> Path | None:
+    """Returns the cap.toml that counts where none is named, or None.
+
+    Raises ConfigurationError for one in a folder where somebody else put it: it would choose the keys that
+    are trusted.
+    """
+    path = _nearest(Path.cwd()) or _in_user_folder()
+    if path is not None:
+        _check_owner(path)
+    return path
+
+
+def _nearest(folder: Path) -> Path | None:
+    return next((each / NAME for each in (folder, *folder.parents) if (each / NAME).is_file()), None)
+
+
+def _in_user_folder() -> Path | None:
+    import platformdirs
+
+    path = Path(platformdirs.user_config_dir("cap", appauthor=False)) / NAME
+    return path if path.is_file() else None
+
+
+def _check_owner(path: Path) -> None:
+    if os.name != "posix":
+        return
+    found = path.stat()
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
+        raise ConfigurationError(
+            f"{str(path)!r} belongs to somebody else, or everybody can change it",
+            "if you trust it, say so: CAP_CONFIG or --config names it",
+            "config.owner",
+        )
+
+
+def has_password(url: str) -> bool:
+    """True when the URL of a store holds a password, or cannot be read and may hold one."""
+    if "@" not in url and "password" not in url:
+        return False
+    from urllib.parse import parse_qs, urlsplit
+
+    try:
+        parts = urlsplit(url)
+        return bool(parts.password) or "password" in parse_qs(parts.query)
+    except ValueError:
+        return "@" in url
+
+
+def parse(path: Path, content: bytes, mode: int) -> Config:
+    """Returns the settings that `content`, of the file `path`, makes; its paths are relative to the file.
+
+    `mode` is the file's. Raises ConfigurationError for what is not TOML, for what nobody understands, and
+    for a password that others can read.
+    """
+    import tomllib
+
+    try:
+        values = tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "not UTF-8"
+        raise ConfigurationError(
+            f"{str(path)!r} is not TOML: {reason}", "compare it with the example in the docs", "config.toml"
+        ) from error
+    names = [field.name for field in fields(Config)]
+    for name in values:
+        if name not in names:
+            raise ConfigurationError(
+                f"{str(path)!r}: there is no setting {name!r}", _suggestion(name, names), "config.unknown"
+            )
+    readable_by_others = os.name == "posix" and bool(mode & 0o077)
+    if readable_by_others and has_password(_string(path, values, "store") or ""):
+        import shlex
+
+        raise ConfigurationError(
+            f"others can read the password of the store in {str(path)!r}",
+            f"chmod 600 {shlex.quote(str(path))}, or leave it out: CAP_STORE and PGPASSFILE hold one too",
+            "config.permissions",
+        )
+    base = path.absolute().parent
+    return Config(
+        public_key=_key(base, _string(path, values, "public_key")),
+        keys=_path(base, _string(path, values, "keys")),
+        private_key=_path(base, _private_key(path, values)),
+        key_id=_integer(path, values, "key_id"),
+        store=_store(base, _string(path, values, "store")),
+        policy=_path(base, _string(path, values, "policy")),
+        expires=_string(path, values, "expires"),
+        prefix=_string(path, values, "prefix"),
+        prefixes=_strings(path, values, "prefixes"),
+        max_stale=_seconds(path, values, "max_stale"),
+    )
+
+
+def _suggestion(name: str, names: list[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name.lower().replace("-", "_"), names, n=1)
+    return f"did you mean {close[0]}?" if close else f"the settings are {', '.join(names)}"
+
+
+def _string(path: Path, values: dict[str, Any], name: str) -> str | None:
+    value = values.get(name)
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise ConfigurationError(
+        f"{str(path)!r}: {name} must be a string", f'write {name} = "..."', "config.value"
+    )
+
+
+def _strings(path: Path, values: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = values.get(name, [])
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    raise ConfigurationError(
+        f"{str(path)!r}: {name} must be a list of strings", f'write {name} = ["..."]', "config.value"
+    )
+
+
+def _integer(path: Path, values: dict[str, Any], name: str) -> int | None:
+    value = values.get(name)
+    if value is None or (type(value) is int and 0 <= value < 2**32):
+        return value
+    raise ConfigurationError(
+        f"{str(path)!r}: {name} must be a number from 0 up", f"write {name} = 1", "config.value"
+    )
+
+
+def _seconds(path: Path, values: dict[str, Any], name: str) -> float | None:
+    value = values.get(name)
+    if value is None or (type(value) in (int, float) and 0 < value < float("inf")):
+        return value
+    raise ConfigurationError(
+        f"{str(path)!r}: {name} must be a number of seconds", f"write {name} = 10", "config.value"
+    )
+
+
+def _private_key(path: Path, values: dict[str, Any]) -> str | None:
+    value = _string(path, values, "private_key")
+    if value is not None and ("-private/" in value or "-----BEGIN" in value):
+        raise ConfigurationError(
+            f"{str(path)!r} holds a private key",
+            "put the key in a file of mode 0600, and the path of that file here",
+            "config.secret",
+        )
+    return value
+
+
+def _key(base: Path, value: str | None) -> str | None:
+    return value if value is None or is_public_key_text(value) else _path(base, value)
+
+
+def is_public_key_text(value: str) -> bool:
+    """True when `value` is meant as the text of a public key, not as the path of a file."""
+    return _PUBLIC_TEXT.fullmatch(value) is not None and value.startswith(("ed25519/", "secp256r1/"))
+
+
+def _path(base: Path, value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        return str(base / Path(value).expanduser())
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"there is no home folder for {value!r}", "write the path in full", "config.value"
+        ) from error
+
+
+def _store(base: Path, value: str | None) -> str | None:
+    """Returns the URL with its path made absolute; what is no such URL is left for the store to refuse."""
+    scheme = "sqlite:///"
+    if value is None or not value.startswith(scheme) or value.startswith(f"{scheme}:") or value == scheme:
+        return value
+    return f"{scheme}{base / value.removeprefix(scheme)}"

@@ -1,0 +1,167 @@
+"""What a guard is made of, from the environment and cap.toml: see `Guard.from_env`."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from capability.configuration import Config, find, is_public_key_text, parse
+from capability.errors import ConfigurationError, KeyFormatError
+from capability.keys import PublicKey
+from capability.keyset import KeySet
+from capability.prefixes import checked_prefixes
+from capability.revocation import RevocationSource
+from capability.store import open_store
+
+MAX_BYTES: Final = 1 << 20
+"""More than any key, key set or policy needs; nothing longer is read."""
+
+NO_STORE: Final = "none"
+"""What stands for the store where tokens are never revoked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The parts of a guard; `revocations` is None where no store is to be asked."""
+
+    keys: KeySet | PublicKey
+    policy: str
+    revocations: RevocationSource | None
+    prefixes: tuple[str, ...]
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """Returns what `environment` says, and cap.toml where it says nothing; opens the store.
+
+    Raises ConfigurationError, KeyFormatError for a key that is none, and StoreError.
+    """
+    config = _config(environment.get("CAP_CONFIG"))
+    return Settings(
+        _keys(environment, config),
+        _policy(environment, config),
+        _revocations(environment, config),
+        _prefixes(environment, config),
+    )
+
+
+def _config(named: str | None) -> Config:
+    path = Path(named) if named else find()
+    if path is None:
+        return Config()
+    content, mode = _read(str(path), "configuration")
+    return parse(path, content, mode)
+
+
+def _keys(environment: Mapping[str, str], config: Config) -> KeySet | PublicKey:
+    key, key_set = environment.get("CAP_PUBLIC_KEY", "").strip() or None, environment.get("CAP_KEYS") or None
+    if key is None and key_set is None:
+        key, key_set = config.public_key, config.keys
+    if key is not None and key_set is not None:
+        raise ConfigurationError(
+            "both a public key and a key set are set", "set one of the two", "config.value"
+        )
+    if key_set is not None:
+        return KeySet.from_json(_content(key_set, "key set"))
+    if key is None:
+        raise ConfigurationError(
+            "no public key is set, so nothing can be verified",
+            "set CAP_PUBLIC_KEY or CAP_KEYS, or name one in cap.toml",
+            "config.missing",
+        )
+    return PublicKey(key) if is_public_key_text(key) else _read_key(key)
+
+
+def _read_key(path: str) -> PublicKey:
+    content = _content(path, "public key")
+    if content.startswith(b"0"):  # DER, a sequence: no text of a key begins so
+        return PublicKey.from_der(content)
+    try:
+        text = content.decode("ascii").strip()
+    except UnicodeDecodeError as error:
+        raise KeyFormatError(f"{path!r} holds no public key") from error
+    return PublicKey.from_pem(text) if text.startswith("-----BEGIN") else PublicKey(text)
+
+
+def _policy(environment: Mapping[str, str], config: Config) -> str:
+    policy = environment.get("CAP_POLICY", "").strip() or config.policy
+    if policy is None:
+        raise ConfigurationError(
+            "no policy is set, so nobody is let in",
+            "set CAP_POLICY to Datalog or to a file of it, or name one in cap.toml",
+            "config.missing",
+        )
+    if any(letter in policy for letter in "(; \t\n"):  # as `cap verify --policy` tells them apart
+        return policy
+    try:
+        return _content(policy, "policy").decode()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{policy!r} is not UTF-8", "save the policy as UTF-8", "config.value"
+        ) from error
+
+
+def _revocations(environment: Mapping[str, str], config: Config) -> RevocationSource | None:
+    url = environment.get("CAP_STORE") or config.store
+    if url is None:
+        raise ConfigurationError(
+            "no store is set, so nobody can tell what was revoked",
+            f"set CAP_STORE, or set it to {NO_STORE!r} if tokens are never revoked",
+            "config.missing",
+        )
+    if url == NO_STORE:
+        return None
+    store = open_store(url)
+    max_stale = _max_stale(environment.get("CAP_MAX_STALE", "").strip()) or config.max_stale
+    if max_stale is None:
+        return store
+    from capability.store.follower import Follower
+
+    return Follower(store, max_stale=max_stale).__enter__()
+
+
+def _prefixes(environment: Mapping[str, str], config: Config) -> tuple[str, ...]:
+    """Returns what may stand before a token, as `cap verify` takes it."""
+    own, listed = environment.get("CAP_PREFIX"), environment.get("CAP_PREFIXES")
+    found = list(config.prefixes) if listed is None else [each for each in listed.split(",") if each]
+    if prefix := own or config.prefix:
+        found.append(prefix)
+    try:
+        return checked_prefixes(found)
+    except ValueError as error:
+        raise ConfigurationError(str(error), "write it as sk_live_", "config.prefix") from error
+
+
+def _max_stale(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigurationError(
+            "CAP_MAX_STALE is no number of seconds", "write CAP_MAX_STALE=10", "config.value"
+        )
+    return seconds
+
+
+def _content(path: str, what: str) -> bytes:
+    return _read(path, what)[0]
+
+
+def _read(path: str, what: str) -> tuple[bytes, int]:
+    """Returns what a file holds, and its mode."""
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"cannot read {path!r}", f"name a file that holds the {what}", "file.unreadable"
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise ConfigurationError(
+            f"{path!r} holds more than {MAX_BYTES} bytes", f"check that it holds the {what}", "input.size"
+        )
+    return content, mode
