@@ -5,7 +5,6 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Final
 
@@ -47,17 +46,11 @@ class Session:
 
     @cached_property
     def prefixes(self) -> tuple[str, ...]:
-        """What may stand before a token that is read, of the environment and the configuration.
-
-        A configuration that cannot be read has none: a holder may narrow a token whatever stands there, and
-        a command that needs it says what is wrong with it.
-        """
-        listed, own = os.environ.get("CAP_PREFIXES"), os.environ.get("CAP_PREFIX")
-        found = [each for each in (listed or "").split(",") if each] + ([own] if own else [])
-        with suppress(Failure):
-            found += self.config.prefixes if listed is None else ()
-            found += [self.config.prefix] if not own and self.config.prefix else []
-        return _prefixes(found)
+        """What may stand before a token that is read, of the environment and the configuration."""
+        listed = os.environ.get("CAP_PREFIXES")
+        found = self.config.prefixes if listed is None else tuple(filter(None, listed.split(",")))
+        own = os.environ.get("CAP_PREFIX") or self.config.prefix
+        return _prefixes(found if own is None else (*found, own))
 
     def read_stdin(self, what: str) -> bytes:
         """Returns all of stdin, as `what`. Raises Failure when something else was read from it."""
@@ -82,9 +75,19 @@ class Session:
         return sys.stdin.buffer
 
     def read_token(self, source: str | None, *, raw: bool = False) -> str:
-        """Returns the text of a token, without a configured prefix, which `token_prefix` then has."""
+        """Returns the text of a token, without a configured prefix, which `token_prefix` then has.
+
+        Nobody needs a configuration to narrow a token: one that cannot be read is a failure only where the
+        text is no token without it.
+        """
         text = self._token_text(source, raw=raw)
-        if raw or not (prefixes := self.prefixes):
+        try:
+            prefixes = () if raw else self.prefixes
+        except Failure:
+            if _is_token(text):
+                return text
+            raise
+        if not prefixes:
             return text
         from capability.prefixes import split_prefix
 
@@ -213,6 +216,17 @@ def _token_text(content: bytes, *, raw: bool) -> str:
             "the token is not text",
             "pass --raw if it is the bytes of a token",
         ) from error
+
+
+def _is_token(text: str) -> bool:
+    from capability.errors import BiscuitValidationError
+    from capability.tokens import UnverifiedBiscuit
+
+    try:
+        UnverifiedBiscuit.from_base64(text)
+    except BiscuitValidationError:
+        return False
+    return True
 
 
 def _prefixes(given: Iterable[str]) -> tuple[str, ...]:
