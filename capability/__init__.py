@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from capability.datalog.limits import Limits
     from capability.datalog.program import Program
-    from capability.decision import Decision, FailedCheck, MatchedPolicy, Outcome
+    from capability.decision import Answer, Decision, FailedCheck, MatchedPolicy, Outcome
     from capability.errors import (
         AuthorizationError,
         BiscuitBlockError,
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         UnknownRootKey,
         UnsupportedVersion,
     )
-    from capability.guard import CacheLimits, Guard
+    from capability.guard import CacheLimits, Guard, RequestForm
     from capability.inspection import Remaining, remaining
     from capability.keys import Algorithm, KeyPair, PrivateKey, PublicKey, Signer
     from capability.keyset import KeyEntry, KeySet, KeyState
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Algorithm",
+    "Answer",
     "AuthorizationError",
     "Authorizer",
     "AuthorizerBuilder",
@@ -114,6 +115,7 @@ __all__ = [
     "Program",
     "PublicKey",
     "Remaining",
+    "RequestForm",
     "RevocationSource",
     "RevocationStatus",
     "Revoked",
@@ -167,6 +169,7 @@ _HOMES: Final = {
     "capability.datalog.limits": ("Limits",),
     "capability.datalog.program": ("Program",),
     "capability.decision": (
+        "Answer",
         "Decision",
         "FailedCheck",
         "MatchedPolicy",
@@ -202,6 +205,7 @@ _HOMES: Final = {
     "capability.guard": (
         "CacheLimits",
         "Guard",
+        "RequestForm",
     ),
     "capability.inspection": (
         "Remaining",

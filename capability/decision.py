@@ -3,19 +3,23 @@
 Outcome         one word for what happened; only "allowed" is a yes
 MatchedPolicy   the policy that matched first
 FailedCheck     a check that did not hold
+Answer          a fact that the policy derived for the service
 Decision        all of it, with what a service needs next
 """
 
 import json
-import uuid
-from collections.abc import Callable
+import os
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from threading import RLock
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 from capability.datalog.limits import Limits
+from capability.datalog.printer import print_predicate
+from capability.datalog.program import Predicate
+from capability.datalog.terms import Term
+from capability.datalog.values import from_term
 from capability.errors import AuthorizationError, Denied, ExecutionFailed, LimitReached, Revoked
 
 
@@ -79,6 +83,24 @@ class FailedCheck:
         return f"Check n°{self.index} in {where}: {self.source}"
 
 
+class Answer(NamedTuple):
+    """A fact that the policy derived for the service, as in `header("X-User", "alice")`.
+
+    `values` has what most callers want of it; `terms` say of which type of the language each of them is.
+    """
+
+    name: str
+    terms: tuple[Term, ...]
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The terms as Python values."""
+        return tuple([from_term(term) for term in self.terms])
+
+    def __str__(self) -> str:
+        return print_predicate(Predicate(self.name, self.terms))
+
+
 def denial_text(policy: MatchedPolicy | None, failed_checks: tuple[FailedCheck, ...]) -> str:
     """Returns the sentence that programs of the ecosystem know a denial by."""
     if policy is None:
@@ -90,11 +112,26 @@ def denial_text(policy: MatchedPolicy | None, failed_checks: tuple[FailedCheck, 
     return f"authorization failed: {text}, and the following checks failed: {listed}"
 
 
+def new_decision_id() -> str:
+    """Returns an id for one decision: 128 random bits, in hex."""
+    return os.urandom(16).hex()
+
+
+class Details(Protocol):
+    """Who can tell what a deferred decision has not been asked yet, with the arguments that it kept."""
+
+    def brief(self, name: str, *arguments: Any) -> Any:
+        """Returns the field `name`, one of BRIEF, without deciding anything again."""
+
+    def full(self, *arguments: Any) -> "Decision":
+        """Returns the decision in full."""
+
+
 class _Deferred:
     """Where a decision keeps the way to what has not been asked of it yet; apart, as it is no field."""
 
     __slots__ = ("_details",)
-    _details: "tuple[Callable[..., Decision], tuple[Any, ...]] | None"
+    _details: tuple[Details, tuple[Any, ...]] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +153,10 @@ class Decision(_Deferred):
     | key_id, revocation_ids | of the token: the root key's id, and an id for each block (hex) |
     | revocation_revision, revocation_age | which revocation data was asked, and its age in seconds |
     | limits, facts, iterations, steps | what evaluation was allowed to use, and what it used |
+    | answers | what the policy derived for the service, for an allow: see `Guard` |
+
+    The fields of BRIEF, and `allowed`, cost next to nothing to read; any other one may take as long as a
+    decision by the engine.
     """
 
     outcome: Outcome
@@ -137,13 +178,15 @@ class Decision(_Deferred):
     iterations: int = 0
     steps: int = 0
     decided_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    decision_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    decision_id: str = field(default_factory=new_decision_id)
+    answers: tuple[Answer, ...] = ()
 
     @classmethod
-    def deferred(cls, outcome: Outcome, details: "Callable[..., Decision]", *arguments: Any) -> "Decision":
-        """Returns a decision whose outcome is known; `details(*arguments)` tells the rest when it is read.
+    def deferred(cls, outcome: Outcome, details: Details, *arguments: Any) -> "Decision":
+        """Returns a decision whose outcome is known; `details` tells the rest when it is read.
 
-        INVARIANT: the outcome is never asked of `details`; what was decided stays decided.
+        `code` is the outcome's word. INVARIANT: neither the outcome nor an answer is asked of a later
+        evaluation; what was decided stays decided.
         """
         decision = _new(cls)
         _set_outcome(decision, outcome)
@@ -154,14 +197,34 @@ class Decision(_Deferred):
         """Fills in what was deferred; Python asks this only for what is not there yet."""
         if name not in _DEFERRED:
             raise AttributeError(f"a decision has no {name!r}")
+        waiting = self._details
+        if waiting is not None and name in _STEADY:
+            # two threads may both come here, with the same value
+            details, arguments = waiting
+            value = self.outcome.value if name == "code" else details.brief(name, *arguments)
+            _set(self, name, value)
+            return value
         with _filling:
-            if self._details is not None:
-                details, arguments = self._details
-                known = details(*arguments)
-                for deferred in _DEFERRED:
-                    _set(self, deferred, getattr(known, deferred))
-                _set(self, "_details", None)
+            self._fill(name)
         return object.__getattribute__(self, name)
+
+    def _fill(self, name: str) -> None:
+        """Fills in `decision_id` alone, or everything."""
+        if self._details is None:
+            return
+        details, arguments = self._details
+        try:
+            object.__getattribute__(self, "decision_id")
+        except AttributeError:
+            _set(self, "decision_id", details.brief("decision_id", *arguments))
+        if name == "decision_id":
+            return
+        for steady in _STEADY:
+            getattr(self, steady)
+        known = details.full(*arguments)
+        for deferred in _DEFERRED - BRIEF:
+            _set(self, deferred, getattr(known, deferred))
+        _set(self, "_details", None)
 
     @property
     def allowed(self) -> bool:
@@ -216,6 +279,7 @@ class Decision(_Deferred):
             "used": {"facts": self.facts, "iterations": self.iterations, "steps": self.steps},
             "decided_at": _timestamp(self.decided_at),
             "decision_id": self.decision_id,
+            "answers": [str(answer) for answer in self.answers],
         }
 
     def to_json(self) -> str:
@@ -285,11 +349,29 @@ def _schema() -> dict[str, Any]:
                 "used": _object({"facts": count, "iterations": count, "steps": count}),
                 "decided_at": moment,
                 "decision_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+                "answers": {"type": "array", "items": text},
             }
         ),
     }
 
 
+BRIEF: Final = frozenset(
+    {
+        "answers",
+        "code",
+        "decided_at",
+        "decision_id",
+        "expires_at",
+        "key_id",
+        "limits",
+        "revocation_age",
+        "revocation_ids",
+        "revocation_revision",
+        "subject",
+    }
+)
+"""The fields that a decision can tell at once, however it was made."""
+_STEADY: Final = BRIEF - {"decision_id"}
 _DEFERRED: Final = frozenset(entry.name for entry in fields(Decision) if entry.name != "outcome")
 _set: Final = object.__setattr__
 _new: Final = object.__new__

@@ -1,71 +1,51 @@
 """The one way to a decision: a token and a request in, a Decision out.
 
-Every way into this package (library, command line, services) decides here, in this order: text, format and
-signatures; revocation; evaluation. Whatever cannot be told is not allowed.
+Every way into this package (library, command line, services) decides here: at once where token, policy and
+shape of the request were met before (`remembered`), else by the engine (`deciding`), and both alike.
 """
 
-import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from threading import Lock
 from typing import Any, Final, TypeAlias
 
+from capability.answers import patterns_of
 from capability.attenuation import DEFAULT_VOCABULARY
-from capability.authorization import Evaluation, Plan, allows, decide
-from capability.authorizer import loaded_blocks
 from capability.builders import Fact, Parameters, ScopeParameters, bind_program
 from capability.cache import CacheStats
 from capability.datalog.limits import GUARD_LIMITS, Limits
 from capability.datalog.program import Predicate, Program
 from capability.datalog.shapes import Unsure
-from capability.datalog.terms import DATE, DATE_MAX
+from capability.datalog.terms import DATE_MAX
+from capability.deciding import Decider, Question
 from capability.decision import Decision, Outcome
-from capability.errors import BiscuitValidationError, FormatError, StoreError
 from capability.externs import ExternCallable, adapt, require_callable
-from capability.inspection import expiry, subject
 from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.policy_review import PolicyWarning, review_policy
-from capability.prefixes import checked_prefixes, split_prefix
-from capability.remembered import (
-    DEFAULT_CACHE,
-    KNOWN_SIZE,
-    REQUEST_NAMES,
-    SINGLE_TYPES,
-    CacheLimits,
-    Known,
-    Setup,
-    Types,
-    prepare,
-    prepare_at_once,
+from capability.prefixes import checked_prefixes
+from capability.remembered import DEFAULT_CACHE, CacheLimits, Known, Setup
+from capability.request import (
+    KEYWORDS,
+    RequestShape,
+    RequestValue,
+    declared,
+    keyword_shape,
+    requests_of,
+    taken_apart,
 )
-from capability.request import RequestValue, requests_of
-from capability.revocation import (
-    RevisedSource,
-    RevocationIds,
-    RevocationSource,
-    RevocationStatus,
-    key_mark,
-)
-from capability.tokens import Biscuit
-from capability.wire import envelope as wire
-from capability.wire.envelope import Envelope
-from capability.wire.text import PREFIX, from_text
+from capability.revocation import RevocationSource
 
-__all__ = ["CacheLimits", "Clock", "Guard", "GuardStats"]
+__all__ = ["CacheLimits", "Clock", "Guard", "GuardStats", "RequestForm"]
 
 Clock: TypeAlias = Callable[[], float | datetime]
 """Tells the time: seconds since 1970, or an aware datetime."""
 
-UNASKED: Final = RevocationStatus(None, 0)
-"""What stands for the word of a source where there is none."""
-
 _TIME: Final = DEFAULT_VOCABULARY.time
-_MAX_TEXT: Final = len(PREFIX) + (wire.MAX_BYTES + 2) // 3 * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +65,17 @@ class GuardStats:
     decoded: CacheStats
 
 
-_JUDGED: Final = frozenset({Outcome.ALLOWED, Outcome.DENIED, Outcome.EXPIRED})
-"""What can be prepared for: what ran into an error or a limit would do so again."""
-
-
 class Guard:
     """Decides requests: built once, asked often, from any thread.
 
     `keys` are the root keys, `policy` is Datalog with at least one allow policy, or a Program.
     `revocations` is asked on every check; without it nothing is ever revoked. `clock` tells the time, which
     is stated as `time(...)`; the caller cannot. `extern_funcs` are callable from Datalog.
+
+    `answers` are predicates, as in `header($name, $value)`: what the policy's own facts and rules say of them
+    is in `decision.answers` of an allow, in the order of `answers` and then of their terms. A fact of that
+    name in a token, or derived by a rule of a token, is none: a token reaches an answer only through what a
+    rule of the policy reads, as in `header("X-User", $u) <- user($u)`.
 
     >>> from capability.keys import KeyPair
     >>> root = KeyPair()
@@ -111,15 +92,11 @@ class Guard:
         "_allowed",
         "_clock",
         "_counts",
-        "_externs",
+        "_decider",
         "_fast",
-        "_limits",
-        "_prefixes",
+        "_patterns",
         "_replacing",
-        "_revision",
-        "_revocations",
         "_setup",
-        "_times",
         "_token_facts",
     )
 
@@ -136,6 +113,7 @@ class Guard:
         scope_parameters: ScopeParameters = None,
         extern_funcs: Mapping[str, ExternCallable] | None = None,
         token_facts: Iterable[str] | None = None,
+        answers: Iterable[str] = (),
         prefixes: Iterable[str] = (),
     ) -> None:
         """Raises DatalogError for a policy that cannot be used, and TypeError for wrong types.
@@ -153,19 +131,15 @@ class Guard:
             raise TypeError(f"argument 'limits' must be Limits, not {type(limits).__name__}")
         for name, function in (extern_funcs or {}).items():
             require_callable(name, function)
-        self._revocations = revocations
-        self._revision = revocations.revision if isinstance(revocations, RevisedSource) else None
         self._clock = time.time if clock is None else clock
-        self._limits = limits
-        self._externs = adapt(extern_funcs or {})
+        self._decider = Decider(revocations, limits, adapt(extern_funcs or {}), checked_prefixes(prefixes))
+        self._patterns = patterns_of(answers)
         self._counts = dict.fromkeys(Outcome, 0)
-        self._times = [0, 0, 0]
         self._allowed = self._fast = 0
         self._replacing = Lock()
-        self._prefixes = checked_prefixes(prefixes)
         self._token_facts = _names(token_facts)
         program = _program(policy, parameters, scope_parameters, self._token_facts)
-        self._setup = Setup(_keys(keys), program, cache, limits)
+        self._setup = Setup(_keys(keys), program, cache, limits, self._patterns)
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ) -> "Guard":
@@ -202,7 +176,7 @@ class Guard:
             )
             kept = setup.keys if keys is None else _keys(keys)
             chains = setup.chains if kept == setup.keys else None
-            self._setup = Setup(kept, program, setup.cache, self._limits, chains)
+            self._setup = Setup(kept, program, setup.cache, self._decider.limits, self._patterns, chains)
         # decisions that were not read yet may hold the old setup for long, but not what it remembers
         setup.known.clear()
         if chains is None:
@@ -211,12 +185,12 @@ class Guard:
     @property
     def prefixes(self) -> tuple[str, ...]:
         """What may stand before the text of a token."""
-        return self._prefixes
+        return self._decider.prefixes
 
     @property
     def blocking(self) -> bool:
         """Whether a check may wait for a store: then an event loop must not make it in its own thread."""
-        return self._revocations is not None and not getattr(self._revocations, "in_memory", False)
+        return self._decider.blocking
 
     def forget(self) -> None:
         """Empties the caches; what is asked next is verified and evaluated anew."""
@@ -229,10 +203,10 @@ class Guard:
         """Returns what was decided so far, in what time, and what is remembered."""
         setup = self._setup
         chains, decoded = setup.chains.stats()
-        signature, revocation, evaluation = (nanoseconds / 1e9 for nanoseconds in self._times)
+        signature, revocation, evaluation = (nanoseconds / 1e9 for nanoseconds in self._decider.times)
         return GuardStats(
             outcomes=self._counts | {Outcome.ALLOWED: self._counts[Outcome.ALLOWED] + self._allowed},
-            fast=self._fast,
+            fast=self._fast + self._decider.fast,
             signature_time=signature,
             revocation_time=revocation,
             evaluation_time=evaluation,
@@ -262,45 +236,47 @@ class Guard:
         ValueError for an empty list, a value that does not fit, or several facts where one is meant.
         """
         setup = self._setup
-        moment = self._clock()
-        now = int(moment) if type(moment) is float and 0 <= moment <= DATE_MAX else _seconds(moment)
-        known: Known | None = None
-        asked: tuple[RequestValue, ...] | None = None
-        if not (request or facts) and isinstance(token, str | bytes):
-            known = setup.known.get(token)
-            asked = (operation, application, resource, tenant)
+        now = self._now()
+        if not isinstance(token, str | bytes):
+            raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
+        known = setup.known.get(token)
+        values = (operation, application, resource, tenant)
+        if not (request or facts):
             # never __class__, of which a value may say what it likes
             types = (type(operation), type(application), type(resource), type(tenant))
             if known is not None:
-                form = known.forms.get(types)
-                if form is not None and now < known.valid_until:
-                    status = UNASKED if self._revocations is None else self._cleared(known)
-                    if status is not None:
-                        try:
-                            outcome = form.decide(now, operation, application, resource, tenant)
-                        except Unsure:
-                            pass
-                        else:
-                            self._fast += 1
-                            if outcome is Outcome.ALLOWED:
-                                self._allowed += 1
-                            else:
-                                self._counts[outcome] += 1
-                            return Decision.deferred(outcome, self._explain, setup, token, asked, now, status)
-        elif not isinstance(token, str | bytes):
-            raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
-        named = {
-            "operation": operation,
-            "application": application,
-            "resource": resource,
-            "tenant": tenant,
-            **request,
-        }
-        if asked is not None and not SINGLE_TYPES.issuperset(types):
-            asked = None
-        decision = self._decide(setup, token, requests_of(named, facts), now, asked=asked, known=known)
-        self._counts[decision.outcome] += 1
-        return decision
+                decision = self._at_once(setup, token, known, types, values, now)
+                if decision is not None:
+                    return decision
+            shape = keyword_shape(types)
+            if shape is not None:
+                requests = requests_of(dict(zip(KEYWORDS, values, strict=True)), ())
+                return self._long(setup, token, known, Question(requests, types, shape, values), now)
+        named = dict(zip(KEYWORDS, values, strict=True)) | request
+        requests = requests_of(named, facts)
+        if len(requests) > 1:
+            return self._long(setup, token, known, Question(requests), now)
+        single = sum(value is not None for value in named.values())
+        return self._one(setup, token, known, requests[0], single, now)
+
+    def form(
+        self,
+        *facts: tuple[str | type, ...],
+        several: Iterable[tuple[str | type, ...]] = (),
+    ) -> "RequestForm":
+        """Returns a form for requests of one kind, made once and asked often: the fastest way to ask.
+
+        A fact is declared by its name and the types of its terms (str, int, bool, bytes). Each of `facts`
+        comes once in a request, each of `several` any number of times, also none. The form goes on after
+        `replace`. Raises TypeError and ValueError for what cannot be declared.
+
+        >>> from capability.keys import KeyPair
+        >>> guard = Guard(KeyPair().public_key, "allow if http_method($m), http_path_segment(0, $s)")
+        >>> form = guard.form(("http_method", str), several=[("http_path_segment", int, str)])
+        >>> form.check("no token", "GET", [(0, "orders"), (1, "7")]).outcome.value
+        'invalid_token'
+        """
+        return RequestForm(self, declared(facts, several))
 
     def require(
         self,
@@ -333,184 +309,124 @@ class Guard:
     def __repr__(self) -> str:
         return f"<Guard with {len(self._setup.program.policies)} policies>"
 
-    def _cleared(self, known: Known) -> RevocationStatus | None:
-        """Returns the word of the source that no id of the chain is revoked now, None if it cannot be had."""
-        status = known.cleared
-        revocations, revision = self._revocations, self._revision
-        assert revocations is not None
-        try:
-            if revision is None:
-                status = revocations.status(known.ids)
-            elif status is None or status.revision != revision():
-                status = known.cleared = revocations.status(known.ids)
-        except StoreError:
+    def _now(self) -> int:
+        moment = self._clock()
+        if type(moment) is float and 0 <= moment <= DATE_MAX:
+            return int(moment)
+        return _seconds(moment)
+
+    def _at_once(
+        self,
+        setup: Setup,
+        token: str | bytes,
+        known: Known,
+        key: object,
+        values: tuple[Any, ...],
+        now: int,
+    ) -> Decision | None:
+        """Decides without the engine, where that can be done: None where it cannot."""
+        form = known.forms.get(key)
+        if form is None or now >= known.valid_until:
             return None
-        return status if status.revoked_id is None else None
-
-    def _explain(
-        self,
-        setup: Setup,
-        token: str | bytes,
-        asked: tuple[RequestValue, ...],
-        now: int,
-        status: RevocationStatus,
-    ) -> Decision:
-        """Returns the decision in full, by the engine, for one that was made without it.
-
-        Without a deadline: no request of its form takes more than the steps that are allowed, and what was
-        decided in time must not become a limit reached because someone asks for the reason on a busy day.
-        """
-        requests = requests_of(dict(zip(REQUEST_NAMES, asked, strict=True)), ())
-        limits = replace(self._limits, max_time=None)
-        return self._decide(setup, token, requests, now, limits=limits, status=status)
-
-    def _decide(
-        self,
-        setup: Setup,
-        token: str | bytes,
-        requests: list[tuple[Predicate, ...]],
-        now: int,
-        *,
-        limits: Limits | None = None,
-        asked: tuple[RequestValue, ...] | None = None,
-        known: Known | None = None,
-        status: RevocationStatus | None = None,
-    ) -> Decision:
-        """Decides by the engine, without asking the source if `status` says what it answered.
-
-        `asked` are the values of a single request that states nothing else: its form is made ready for the
-        next time, and when it is allowed, the rest of the decision waits until it is read. `known` is what
-        is remembered of the token.
-        """
-        moment = datetime.fromtimestamp(now, UTC)
-        about: dict[str, Any] = {"limits": self._limits, "decided_at": moment}
-        started = time.perf_counter_ns()
-        try:
-            envelope = _envelope(token, self._prefixes)
-            root, valid_until = _root(setup.keys, envelope.root_key_id, moment)
-            biscuit = setup.chains.load(envelope, root)
-            plan = Plan(loaded_blocks(biscuit), setup.program)
-            revocation_ids = biscuit.canonical_revocation_ids
-        except BiscuitValidationError as error:
-            return Decision(
-                outcome=Outcome.INVALID_TOKEN, code=error.code, reason=f"invalid token: {error}", **about
-            )
-        finally:
-            verified = time.perf_counter_ns()
-            self._times[0] += verified - started
+        status = self._decider.cleared(known)
         if status is None:
-            try:
-                status = UNASKED if self._revocations is None else self._revocations.status(_asked(biscuit))
-            except StoreError as error:
-                return Decision(
-                    outcome=Outcome.STORE_UNAVAILABLE,
-                    code=error.code,
-                    reason=f"the store of revocations cannot answer: {error}",
-                    **about,
-                    **_about(biscuit, revocation_ids),
-                )
-            finally:
-                self._times[1] += time.perf_counter_ns() - verified
-        if status is not UNASKED:
-            about |= {"revocation_revision": status.revision, "revocation_age": status.age}
-            if status.revoked_id is not None:
-                about |= _about(biscuit, revocation_ids)
-                return _revoked(status.revoked_id, status.reason, revocation_ids, about)
-        looked = time.perf_counter_ns()
-        types: Types = () if asked is None else tuple([type(value) for value in asked])
-        if asked is not None and known is None and setup.cache.max_tokens > 1 and not self._externs:
-            form = prepare_at_once(setup.residuals, plan, types)
-            if form is not None:
-                known = Known(_asked(biscuit), valid_until)
-                known.forms[types] = form
-                setup.known.put(token, known, KNOWN_SIZE + len(token))
-                try:
-                    outcome = form.decide(now, *asked)
-                except Unsure:
-                    pass
-                else:
-                    self._fast += 1
-                    self._times[2] += time.perf_counter_ns() - looked
-                    return Decision.deferred(outcome, self._explain, setup, token, asked, now, status)
-        evaluation = Evaluation(plan, limits or self._limits, self._externs)
-        evaluation.try_run()
-        if asked is not None and not self._externs and allows(evaluation.fork(), _stated(requests[0], now)):
-            decision = Decision.deferred(Outcome.ALLOWED, self._explain, setup, token, asked, now, status)
+            return None
+        try:
+            outcome, derived = form.decide(now, values)
+        except (Unsure, MemoryError, RecursionError):
+            return None
+        self._fast += 1
+        if outcome is Outcome.ALLOWED:
+            self._allowed += 1
         else:
-            decision = _decide_all(evaluation, requests, now)
-            decision = replace(decision, **about, **_about(biscuit, revocation_ids))
-        self._times[2] += time.perf_counter_ns() - looked
-        if asked is not None:
-            if known is None:
-                known = Known(_asked(biscuit), valid_until)
-                setup.known.put(token, known, KNOWN_SIZE + len(token))
-            elif known.wants(types) and decision.outcome in _JUDGED:
-                known.forms[types] = prepare(setup.residuals, plan, types)
+            self._counts[outcome] += 1
+        return Decision.deferred(
+            outcome,
+            self._decider,
+            setup,
+            token,
+            form.shape,
+            values,
+            now,
+            status,
+            known,
+            None,
+            form,
+            derived,
+        )
+
+    def _one(
+        self,
+        setup: Setup,
+        token: str | bytes,
+        known: Known | None,
+        request: tuple[Predicate, ...],
+        single: int,
+        now: int,
+    ) -> Decision:
+        """Decides one request of any facts, of which the first `single` are keywords."""
+        apart = taken_apart(request, single)
+        if apart is None:
+            return self._long(setup, token, known, Question([request]), now)
+        shape, values = apart
+        decision = None if known is None else self._at_once(setup, token, known, shape, values, now)
+        if decision is not None:
+            return decision
+        return self._long(setup, token, known, Question([request], shape, shape, values), now)
+
+    def _long(
+        self, setup: Setup, token: str | bytes, known: Known | None, question: Question, now: int
+    ) -> Decision:
+        decision = self._decider.decide(setup, token, question, now, known)
+        self._counts[decision.outcome] += 1
         return decision
 
 
-def _about(biscuit: Biscuit, revocation_ids: Sequence[bytes]) -> dict[str, Any]:
-    """Returns what a decision says of the token."""
-    return {
-        "subject": subject(biscuit.blocks[0].program),
-        "expires_at": expiry(block.program for block in biscuit.blocks),
-        "key_id": biscuit.root_key_id(),
-        "revocation_ids": tuple(identifier.hex() for identifier in revocation_ids),
-    }
+class RequestForm:
+    """Requests of one kind, asked of one guard: see `Guard.form`."""
 
+    __slots__ = ("_guard", "_several", "_shape")
 
-def _stated(request: tuple[Predicate, ...], now: int) -> tuple[Predicate, ...]:
-    """Returns all that is stated for a request: its facts, and the time."""
-    return (*request, Predicate(_TIME, ((DATE, now),)))
+    def __init__(self, guard: Guard, shape: RequestShape) -> None:
+        self._guard = guard
+        self._shape = shape
+        self._several = tuple in shape.types
 
+    def check(self, token: str | bytes, *values: Any) -> Decision:
+        """Returns the decision about a request with `token`, as `Guard.check` does.
 
-def _decide_all(evaluation: Evaluation, requests: list[tuple[Predicate, ...]], now: int) -> Decision:
-    """Returns the first decision that is no allow, or one that speaks for all."""
-    decisions = []
-    for request in requests:
-        decision = decide(evaluation.fork(), _stated(request, now))
-        if not decision.allowed:
-            return decision
-        decisions.append(decision)
-    stated = dict.fromkeys(fact for decision in decisions for fact in decision.request)
-    return replace(decisions[0], request=tuple(stated), steps=sum(decision.steps for decision in decisions))
+        `values` are the terms of the facts, in the order in which they were declared, and for each of
+        `several` a list of tuples of terms. Raises TypeError for values of other types or another number, and
+        ValueError for one that does not fit.
+        """
+        guard, shape = self._guard, self._shape
+        setup = guard._setup
+        now = guard._now()
+        if not isinstance(token, str | bytes):
+            raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
+        if len(values) != len(shape.types):
+            raise TypeError(f"the form takes {len(shape.types)} values, not {len(values)}")
+        if self._several:
+            # a decision may be read much later, and a list be changed until then
+            values = tuple([tuple(value) if type(value) is list else value for value in values])
+        known = setup.known.get(token)
+        if known is not None and tuple(map(type, values)) == shape.types:
+            decision = guard._at_once(setup, token, known, shape, values, now)
+            if decision is not None:
+                return decision
+        values = shape.normal(values)
+        question = Question([shape.predicates(values)], shape, shape, values)
+        return guard._long(setup, token, known, question, now)
 
+    def require(self, token: str | bytes, *values: Any) -> Decision:
+        """Returns the decision of `check` if it is an allow; raises as `Guard.require` does."""
+        decision = self.check(token, *values)
+        decision.require()
+        return decision
 
-def _revoked(
-    revoked: bytes, reason: str | None, revocation_ids: Sequence[bytes], about: dict[str, Any]
-) -> Decision:
-    block = revocation_ids.index(revoked) if revoked in revocation_ids else None
-    where = reason or ("its root key" if block is None else f"block {block}")
-    return Decision(
-        outcome=Outcome.REVOKED,
-        code=Outcome.REVOKED.value,
-        reason=f"revoked: {where} ({revoked.hex()[:16]}...)",
-        revoked_id=revoked.hex(),
-        **about,
-    )
-
-
-def _asked(biscuit: Biscuit) -> RevocationIds:
-    """Returns the ids by which a token can be revoked: those of its blocks, then that of its root key."""
-    return RevocationIds((*biscuit.canonical_revocation_ids, key_mark(repr(biscuit.root_key))))
-
-
-def _envelope(token: str | bytes, prefixes: tuple[str, ...]) -> Envelope:
-    if isinstance(token, bytes):
-        return wire.decode(token)
-    _, token = split_prefix(token, prefixes)
-    if len(token) > _MAX_TEXT:
-        raise FormatError(f"the token is longer than {wire.MAX_BYTES} bytes", code="format.size")
-    return wire.decode(from_text(token))
-
-
-def _root(keys: KeySet | PublicKey, key_id: int | None, now: datetime) -> tuple[PublicKey, float]:
-    """Returns the root key for `key_id`, and until when it is one, in seconds since 1970."""
-    if isinstance(keys, PublicKey):
-        return keys, math.inf
-    key = keys.select(key_id, at=now)
-    expiries = [entry.expires_at for entry in keys if entry.key == key and entry.expires_at]
-    return key, min((moment.timestamp() for moment in expiries), default=math.inf)
+    def __repr__(self) -> str:
+        facts = ", ".join(fact.name for fact in self._shape.facts)
+        return f"<RequestForm of {facts}>"
 
 
 def _seconds(moment: float | datetime) -> int:
@@ -519,6 +435,9 @@ def _seconds(moment: float | datetime) -> int:
         if moment.utcoffset() is None:
             raise TypeError("the clock of a guard must tell its time zone")
         moment = moment.timestamp()
+    if isinstance(moment, bool) or not isinstance(moment, float | int):
+        what = "seconds since 1970 or an aware datetime"
+        raise TypeError(f"the clock of a guard must tell {what}, not {type(moment).__name__}")
     if not 0 <= moment <= DATE_MAX:
         raise ValueError("the clock of a guard is before 1970 or after 9999")
     return int(moment)

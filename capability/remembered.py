@@ -1,50 +1,44 @@
 """What a guard remembers of a token that it has seen, and how that decides a request at once.
 
-Kept for each text: its ids, until when its root key is valid, and for each form of request that was asked the
-residual (`capability.datalog.residual`) of token and policy. Not kept: any decision. Revocation, the time
-and the request are looked at on every call.
+Kept for each text: its ids, until when its root key is valid, and for each shape of request that was asked
+the residual (`capability.datalog.residual`) of token and policy; where there is none, the evaluation of token
+and policy up to the request. Not kept: any decision. Revocation, the time and the request are looked at on
+every call.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
+from capability.answers import Patterns, Row
 from capability.attenuation import DEFAULT_VOCABULARY
-from capability.authorization import Plan
+from capability.authorization import Evaluation, Plan
 from capability.cache import Cache
 from capability.datalog.limits import Limits
 from capability.datalog.program import KeyScope, PolicyKind, Program
 from capability.datalog.residual import Residual, Residuals
 from capability.datalog.shapes import RequestFact
-from capability.datalog.terms import BOOL, BYTES, DATE, INTEGER, STRING
-from capability.decision import Outcome
-from capability.inspection import window
+from capability.datalog.terms import DATE
+from capability.decision import Answer, Outcome
+from capability.inspection import expiry, subject, window
 from capability.keys import PublicKey
 from capability.keyset import KeySet
-from capability.revocation import RevocationStatus
-from capability.verified import VerifiedChains
+from capability.request import RequestShape
+from capability.revocation import RevocationIds, RevocationStatus
+from capability.tokens import Biscuit
+from capability.verified import READ_FACTOR, VerifiedChains
 
 KNOWN_SIZE: Final = 3072
 """What is remembered of a text beside its own length takes about this many bytes, its share of the chains
 included.
 """
 
-Types: TypeAlias = tuple[type, ...]
-"""The Python types of a request's operation, application, resource and tenant; NoneType for what it lacks."""
-
-_KINDS: Final = {str: STRING, int: INTEGER, bool: BOOL, bytes: BYTES}
-SINGLE_TYPES: Final = frozenset({*_KINDS, type(None)})
-"""Types of values that are one value, stay as they are, and may be prepared for; NoneType says nothing."""
-REQUEST_NAMES: Final = (
-    DEFAULT_VOCABULARY.operation,
-    DEFAULT_VOCABULARY.application,
-    DEFAULT_VOCABULARY.resource,
-    DEFAULT_VOCABULARY.tenant,
-)
+_FACT_SIZE: Final = 400
+"""What a fact of a kept evaluation takes, in bytes, about."""
 _TIME: Final = RequestFact(DEFAULT_VOCABULARY.time, (DATE,))
 _MAX_FORMS: Final = 8
-"""How many forms of request are remembered for one token."""
+"""How many shapes of request are remembered for one token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +54,53 @@ class CacheLimits:
 
 
 DEFAULT_CACHE: Final = CacheLimits()
+_NONE: Final[tuple[Row, ...]] = ()
+"""What a decision that is no allow answers."""
 
 
 class Form:
-    """A token and a policy, made ready for one form of request."""
+    """A token and a policy, made ready for requests of one shape."""
 
-    __slots__ = ("_judge", "_run", "_table")
-    _judge: "_Judge"
+    __slots__ = (
+        "_answering",
+        "_answers",
+        "_judge",
+        "_run",
+        "_table",
+        "shape",
+    )
 
-    def __init__(self, residual: Residual, plan: Plan) -> None:
+    def __init__(self, residual: Residual, plan: Plan, shape: RequestShape, patterns: Patterns) -> None:
+        self.shape = shape
+        self._answering = patterns if residual.answering else None
+        self._answers: tuple[Any, ...] = (
+            residual.answers if residual.answering else patterns.select(residual.answers)
+        )
         self._run = residual.run
         self._table = residual.table
         judge = residual.kin.judge
         if judge is None or not judge.shared:
             judge = residual.kin.judge = _Judge(residual, plan)
-        self._judge = judge
+        self._judge: _Judge = judge
 
-    def decide(
-        self, now: int, operation: object, application: object, resource: object, tenant: object
-    ) -> Outcome:
-        """Returns ALLOWED, DENIED or EXPIRED; raises Unsure where the engine must decide."""
-        policy, failed = self._run(self._table, now, operation, application, resource, tenant)
+    def decide(self, now: int, values: tuple[Any, ...]) -> tuple[Outcome, Any]:
+        """Returns ALLOWED, DENIED or EXPIRED, and for `answers` what is to be answered.
+
+        Raises Unsure where the engine must decide.
+        """
+        found = self._run(self._table, now, *values)
+        policy, failed = found[0], found[1]
         if not failed and self._judge.holds[policy]:
-            return Outcome.ALLOWED
-        return self._judge.refusal(policy, failed, self._table, now)
+            return Outcome.ALLOWED, found
+        return self._judge.refusal(policy, failed, self._table, now), _NONE
+
+    def answers(self, derived: Any) -> tuple[Answer, ...]:
+        """Returns the answers of a decision from what `decide` gave beside its outcome."""
+        if derived is _NONE:
+            return ()
+        if self._answering is None:
+            return self._answers
+        return self._answering.select((*self._answers, *derived[2]))
 
 
 class _Judge:
@@ -120,24 +137,47 @@ class _Judge:
         return Outcome.EXPIRED if all(end is not None and now >= end for end in ends) else Outcome.DENIED
 
 
+class About(NamedTuple):
+    """What a decision says of a token beside its ids."""
+
+    subject: str | None
+    expires_at: datetime | None
+    key_id: int | None
+
+
+def about(biscuit: Biscuit) -> About:
+    """Returns what decisions say of `biscuit`."""
+    return About(
+        subject(biscuit.blocks[0].program),
+        expiry(block.program for block in biscuit.blocks),
+        biscuit.root_key_id(),
+    )
+
+
 class Known:
     """What is remembered of one text: nothing here says whether it is allowed anything."""
 
-    __slots__ = ("cleared", "forms", "ids", "valid_until")
+    __slots__ = ("about", "base", "cleared", "forms", "ids", "valid_until")
 
-    def __init__(self, ids: tuple[bytes, ...], valid_until: float) -> None:
-        """`valid_until` is when the root key expires, in seconds since 1970."""
+    def __init__(self, ids: RevocationIds, valid_until: float) -> None:
+        """`ids` are those of the blocks and then the root key's mark.
+
+        `valid_until` is when the root key expires, in seconds since 1970.
+        """
         self.ids = ids
         self.valid_until = valid_until
-        self.forms: dict[Types, Form | None] = {}
+        self.about: About | None = None
+        self.base: Evaluation | None = None
+        """Token and policy, run to the fixpoint; for `fork` alone. Only where the engine is needed again."""
+        self.forms: dict[object, Form | None] = {}
         self.cleared: RevocationStatus | None = None
         """When the ids were last looked up and none was revoked:
         good for as long as the revision is that one.
         """
 
-    def wants(self, types: Types) -> bool:
-        """Returns whether requests of these types are to be prepared: these are not, nor are many others."""
-        return types not in self.forms and len(self.forms) < _MAX_FORMS
+    def wants(self, form: object) -> bool:
+        """Returns whether requests of this form are to be prepared: these are not, nor are many others."""
+        return form not in self.forms and len(self.forms) < _MAX_FORMS
 
 
 class Setup:
@@ -146,7 +186,7 @@ class Setup:
     INVARIANT: what is remembered of a text belongs to these keys and this policy, and goes with them.
     """
 
-    __slots__ = ("cache", "chains", "keys", "known", "program", "residuals")
+    __slots__ = ("cache", "chains", "keys", "known", "patterns", "program", "residuals")
 
     def __init__(
         self,
@@ -154,6 +194,7 @@ class Setup:
         program: Program,
         cache: CacheLimits,
         limits: Limits,
+        patterns: Patterns,
         chains: VerifiedChains | None = None,
     ) -> None:
         self.keys = keys
@@ -162,35 +203,28 @@ class Setup:
         prefixes = 4 * cache.max_tokens if cache.max_tokens > 1 else 0
         self.chains = VerifiedChains(prefixes, cache.max_read_size) if chains is None else chains
         self.known: Cache[str | bytes, Known] = Cache(cache.max_tokens, cache.max_token_size)
-        self.residuals = Residuals(limits)
+        self.patterns = patterns
+        self.residuals = Residuals(limits, answers=patterns.signatures)
 
+    def prepare(self, plan: Plan, shape: RequestShape) -> Form | None:
+        """Returns the form for requests of `shape`, None where the engine decides each of them.
 
-def prepare(residuals: Residuals, plan: Plan, types: Types) -> Form | None:
-    """Returns the form for requests of `types`, None where the engine decides each of them."""
-    request = _request(types)
-    residual = None if request is None else residuals.prepare(_blocks(plan), plan.program, request)
-    return None if residual is None else Form(residual, plan)
+        Raises NotYet while that is not known.
+        """
+        residual = self.residuals.prepare(_blocks(plan), plan.program, (_TIME, *shape.facts))
+        return None if residual is None else Form(residual, plan, shape, self.patterns)
 
+    def prepare_at_once(self, plan: Plan, shape: RequestShape) -> Form | None:
+        """Returns what `prepare` would, if that takes no evaluation as tokens like this one were seen."""
+        residual = self.residuals.at_once(_blocks(plan), plan.program, (_TIME, *shape.facts))
+        return None if residual is None else Form(residual, plan, shape, self.patterns)
 
-def prepare_at_once(residuals: Residuals, plan: Plan, types: Types) -> Form | None:
-    """Returns what `prepare` would, if that takes no evaluation as tokens like this one were seen."""
-    request = _request(types)
-    residual = None if request is None else residuals.at_once(_blocks(plan), plan.program, request)
-    return None if residual is None else Form(residual, plan)
-
-
-@lru_cache(maxsize=256)
-def _request(types: Types) -> tuple[RequestFact, ...] | None:
-    """Returns what requests of `types` state, None for types that are not prepared for."""
-    request = [_TIME]
-    for name, type_ in zip(REQUEST_NAMES, types, strict=True):
-        if type_ is type(None):
-            request.append(RequestFact(name, ()))
-        elif type_ in _KINDS:
-            request.append(RequestFact(name, (_KINDS[type_],)))
-        else:
-            return None
-    return tuple(request)
+    def remember(self, token: str | bytes, known: Known) -> None:
+        """Keeps what is known of `token`, or keeps it again when it has become larger."""
+        size = KNOWN_SIZE + len(token)
+        if known.base is not None:
+            size += READ_FACTOR * len(token) + _FACT_SIZE * known.base.world.fact_count
+        self.known.put(token, known, size)
 
 
 def _blocks(plan: Plan) -> list[tuple[Program, KeyScope | None]]:

@@ -14,7 +14,7 @@ from capability.datalog.lifting import scalar
 from capability.datalog.limits import Limits
 from capability.datalog.parameters import bind, names, to_term
 from capability.datalog.program import PolicyKind, Predicate, Program
-from capability.datalog.residual import Residuals
+from capability.datalog.residual import NotYet, Residuals
 from capability.datalog.shapes import RequestFact, Run, Unsure
 from capability.datalog.terms import PARAMETER, Term
 from capability.tokens import Biscuit
@@ -66,9 +66,10 @@ class Template:
             return None
         run, table = form
         try:
-            policy, failed = run(table, *[value for _, value in terms])
+            matched, failed = run(table, *[value for _, value in terms])
         except Unsure:
             return None
+        policy = int(matched)
         if failed or policy < 0 or self._rest.policies[policy].kind is not PolicyKind.ALLOW:
             return None
         return policy
@@ -83,7 +84,10 @@ class Template:
             return None
         form: _Form | None = known[key]
         if form is _SEEN:
-            form = known[key] = self._prepare(token, kinds)
+            try:
+                form = known[key] = self._prepare(token, kinds)
+            except NotYet:
+                return None
         return form
 
     def _prepare(self, token: Biscuit, kinds: tuple[int, ...]) -> _Form | None:

@@ -123,6 +123,7 @@ def test_the_json_form() -> None:
         "used": {"facts": 4, "iterations": 2, "steps": 99},
         "decided_at": "2029-01-01T00:00:00Z",
         "decision_id": "0" * 32,
+        "answers": [],
     }
 
 

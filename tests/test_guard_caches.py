@@ -83,19 +83,20 @@ class Liar:
     [
         ({}, True),
         ({"operation": "read"}, True),
-        ({"operation": "é", "resource": "/" * 500}, True),
-        ({"operation": "/" * 513}, False),
+        ({"operation": "é", "resource": "/" * 4000}, True),
+        ({"operation": "/" * 4097}, False),
         ({"operation": 1, "tenant": True}, True),
         ({"operation": True, "tenant": 1}, True),
         ({"operation": 2**63 - 1}, True),
         ({"operation": b"\n"}, True),
-        ({"operation": NOW}, False),
-        ({"operation": Operation.READ}, False),
-        ({"operation": Text("read")}, False),
-        ({"operation": ["read"]}, False),
+        ({"operation": NOW}, True),
+        ({"operation": Operation.READ}, True),
+        ({"operation": Text("read")}, True),
+        ({"operation": ["read"]}, True),
         ({"operation": ["read", "write"]}, False),
-        ({"operation": "read", "region": "eu"}, False),
-        ({"operation": "read", "facts": [Fact("a(1)")]}, False),
+        ({"operation": "read", "region": "eu"}, True),
+        ({"operation": "read", "facts": [Fact("a(1)"), Fact("a(2)"), Fact('a("b", true)')]}, True),
+        ({"operation": "read", "facts": [Fact("a([1])")]}, False),
         ({"operation": "read", "facts": []}, True),
     ],
 )
@@ -315,7 +316,7 @@ def test_a_decision_in_time_is_explained_without_a_deadline() -> None:
     limits = Limits(max_time=1e-9)
     guard = guard_of(limits=Limits())
     warm(guard, operation="read")
-    guard._limits = limits
+    guard._decider.limits = limits
     decision = guard.check(TEXT, operation="read")
     assert (decision.outcome, decision.code, decision.limits) == (Outcome.ALLOWED, "allowed", limits)
 

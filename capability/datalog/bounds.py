@@ -42,15 +42,15 @@ class Bound:
     _indexes: int = 0
     _rules: list[int] = field(default_factory=list)
 
-    def state(self, key: Signature, largest: int) -> None:
-        """Counts one more fact of the request, whose terms take `largest` bytes in all."""
+    def state(self, key: Signature, largest: int, rows: int = 1) -> None:
+        """Counts more facts of the request, the terms of each of which take `largest` bytes in all."""
         extent = self._extent(key)
-        self.steps += extent.rows  # a relation that a request adds to is copied
-        extent.rows += 1
+        self.steps += extent.rows  # a relation that a request adds to is copied, by the first of them
+        extent.rows += rows
         extent.largest = max(extent.largest, largest)
         extent.weight = max(extent.weight, largest >> 6)
-        self.facts += 1
-        self._changed += 1
+        self.facts += rows
+        self._changed += rows
 
     def derive(self, rule: Rule) -> None:
         """Counts a rule that depends on the request: run once on what is known, then for each of its
@@ -69,9 +69,9 @@ class Bound:
         self.facts += bindings
         self._changed += bindings
 
-    def query(self, query: Query) -> None:
-        """Counts one query of a check or policy."""
-        self.steps += self._work(query, None)[0]
+    def query(self, query: Query, head: Predicate | None = None) -> None:
+        """Counts one query of a check or policy, or with a `head` the facts that it tells."""
+        self.steps += self._work(query, head)[0]
 
     def finish(self) -> None:
         """Counts what depends on the number of rules, after all of them."""

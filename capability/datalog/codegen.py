@@ -19,6 +19,7 @@ from capability.datalog.shapes import (
     Code,
     Constant,
     RequestFact,
+    Room,
     Rows,
     Shape,
     ShapedQuery,
@@ -28,16 +29,15 @@ from capability.datalog.shapes import (
     TableSlot,
     Unsupported,
 )
-from capability.datalog.terms import ARRAY, BYTES, INTEGER, SET, STRING, VARIABLE, Term
+from capability.datalog.terms import ARRAY, BOOL, BYTES, DATE, INTEGER, SET, STRING, VARIABLE, Term
 
-MAX_REQUEST_TEXT: Final = 512
-"""The longest strings and byte strings of a request, together, for which the work was bounded beforehand."""
 MAX_ALTERNATIVES: Final = 16
 """How many copies of a body may be written for bodies that several facts of the request fit."""
 
 MAX_NESTING: Final = 16
 """How deep blocks of the generated code may nest; Python itself allows 20 loops."""
 MAX_LINES: Final = 2000
+_TYPES: Final = {INTEGER: "int", STRING: "str", DATE: "int", BYTES: "bytes", BOOL: "bool"}
 
 
 class Generator:
@@ -54,33 +54,14 @@ class Generator:
         self._copies = 0
         self._derived: dict[tuple[str, int], str] = {}
         self._arguments: list[tuple[RequestFact, tuple[Item, ...]]] = []
+        self._tables: list[tuple[RequestFact, str]] = []
+        self._answers = ", answers" if any(rule.answers for rule in shape.rules) else ""
 
     def generate(self) -> Code:
         """Returns the code; raises Unsupported when the shape has no generated form."""
-        parameters = ["T"]
-        texts: list[str] = []
-        guards: list[str] = []
-        for fact in self._shape.request:
-            names = [self._name("r") for _ in fact.kinds or "_"]
-            parameters += names
-            if not fact.kinds:
-                continue
-            for kind, name in zip(fact.kinds, names, strict=True):
-                if kind in (STRING, BYTES):
-                    texts.append(name)
-                if kind == STRING:
-                    guards.append(f"if not {name}.isascii(): encodable({name})")
-                elif kind == INTEGER:
-                    guards.append(f"checked({name})")
-            items = tuple(Item((kind, None), name) for kind, name in zip(fact.kinds, names, strict=True))
-            if not all(scalar(kind) for kind in fact.kinds):
-                raise Unsupported("a request fact that is not of scalars")
-            self._arguments.append((fact, items))
-        if texts:
-            total = " + ".join(f"len({name})" for name in texts)
-            self._emit(f"if {total} > {MAX_REQUEST_TEXT}: unsure()")
-        for line in guards:
-            self._emit(line)
+        parameters = self._request()
+        if self._answers:
+            self._emit("answers = {}")
         for number, rule in enumerate(self._shape.rules):
             self._rule(number, rule)
         self._emit("failed = 0")
@@ -90,12 +71,64 @@ class Generator:
             self._emit(f"if {condition}: failed |= {1 << number}")
         for number, queries in enumerate(self._shape.policies):
             holds = self._any("policy", number, queries, every=False)
-            self._emit(f"if {holds}: return {number}, failed")
-        self._emit("return -1, failed")
+            self._emit(f"if {holds}: return {number}, failed{self._answers}")
+        self._emit(f"return -1, failed{self._answers}")
         source = f"def run({', '.join(parameters)}):\n" + "\n".join(self._lines) + "\n"
         namespace: dict[str, Any] = dict(HELPERS)
         exec(compile(source, "<policy>", "exec"), namespace)
         return Code(namespace["run"], tuple(self._table), source)
+
+    def _request(self) -> list[str]:
+        """Writes the tests that a request is what the code was made for; returns the parameters."""
+        parameters = ["T"]
+        texts: list[str] = []
+        guards: list[str] = []
+        for fact in self._shape.request:
+            if not all(scalar(kind) for kind in fact.kinds):
+                raise Unsupported("a request fact that is not of scalars")
+            if fact.several:
+                parameters.append(self._name("q"))
+                self._tables.append((fact, parameters[-1]))
+                continue
+            names = [self._name("r") for _ in fact.kinds or "_"]
+            parameters += names
+            if not fact.kinds:
+                continue
+            texts += [name for kind, name in zip(fact.kinds, names, strict=True) if kind in (STRING, BYTES)]
+            guards += _guards(fact, names)
+            items = tuple(Item((kind, None), name) for kind, name in zip(fact.kinds, names, strict=True))
+            self._arguments.append((fact, items))
+        text = " + ".join(f"len({name})" for name in texts)
+        long = any(kind in (STRING, BYTES) for fact, _ in self._tables for kind in fact.kinds)
+        for line in guards:
+            self._emit(line)
+        if long:
+            self._emit(f"text = {text or 0}")
+        for fact, rows in self._tables:
+            self._rows_of_request(fact, rows)
+        if long or text:
+            self._emit(f"if {'text' if long else text} > {self._slot(Room('text'))}: unsure()")
+        return parameters
+
+    def _rows_of_request(self, fact: RequestFact, rows: str) -> None:
+        """Writes the tests of rows, whose types nobody has looked at."""
+        self._emit(f"if len({rows}) > {self._slot(Room('rows'))}: unsure()")
+        row = self._name("x")
+        names = [self._name("x") for _ in fact.kinds]
+        self._emit(f"for {row} in {rows}:")
+        self._indent += 1
+        self._emit(f"if type({row}) is not tuple or len({row}) != {len(names)}: unsure()")
+        self._emit(f"{', '.join(names)}, = {row}")
+        others = [f"type({name}) is not {_TYPES[kind]}" for kind, name in zip(fact.kinds, names, strict=True)]
+        self._emit(f"if {' or '.join(others)}: unsure()")
+        for line in _guards(fact, names):
+            self._emit(line)
+        texts = [
+            f"len({name})" for kind, name in zip(fact.kinds, names, strict=True) if kind in (STRING, BYTES)
+        ]
+        if texts:
+            self._emit(f"text += {' + '.join(texts)}")
+        self._indent -= 1
 
     def _emit(self, line: str) -> None:
         if self._indent > MAX_NESTING or len(self._lines) > MAX_LINES:
@@ -172,8 +205,14 @@ class Generator:
                     raise Unsupported("unsafe rule")
                 item = env[term[1]] if term[0] == VARIABLE else self._constant(term)
                 terms.append(item.term())
-            origin = " | ".join([str(rule.origin), *origins])
-            self._when(rule.body.query.expressions, env, f"{facts}[{', '.join([*terms, origin])}] = None")
+            stores = []
+            if rule.read:
+                origin = " | ".join(dict.fromkeys([str(rule.origin), *origins]))
+                stores.append(f"{facts}[{', '.join([*terms, origin])}] = None")
+            if rule.answers:
+                stores.append(f"answers[{', '.join([repr(rule.head.name), *terms])}] = None")
+            # what nobody reads is not kept, but its expressions may fail
+            self._when(rule.body.query.expressions, env, "; ".join(stores) or "pass")
 
         self._body(rule.body, ("rule", number, 0), derive, head=rule.head)
 
@@ -215,6 +254,20 @@ class Generator:
                 if fact.name == atom.name and len(items) == len(atom.terms):
                     bound = self._match(atom, items, env)
                     if bound is not None:
+                        atoms(rest, bound, [*origins, str(AUTHORIZER)])
+                    self._indent = here
+            for fact, table in self._tables:
+                if fact.name == atom.name and len(fact.kinds) == len(atom.terms):
+                    names = [self._name("x") for _ in atom.terms]
+                    self._emit(f"for {', '.join(names)}, in {table}:")
+                    self._indent += 1
+                    items = tuple(
+                        Item((kind, None), name) for kind, name in zip(fact.kinds, names, strict=True)
+                    )
+                    bound = self._match(atom, items, env)
+                    if bound is None:
+                        self._emit("break")
+                    else:
                         atoms(rest, bound, [*origins, str(AUTHORIZER)])
                     self._indent = here
             for source in self._loops(atom):
@@ -303,6 +356,17 @@ class Generator:
     def _when(self, expressions: tuple[Expression, ...], env: dict[str, Item], statement: str) -> None:
         conditions = self._conditions(expressions, env)
         self._emit(f"if {' and '.join(conditions)}: {statement}" if conditions else statement)
+
+
+def _guards(fact: RequestFact, names: list[str]) -> list[str]:
+    """Returns the tests that values of the right types are terms."""
+    lines = []
+    for kind, name in zip(fact.kinds, names, strict=True):
+        if kind == STRING:
+            lines.append(f"if not {name}.isascii(): encodable({name})")
+        elif kind == INTEGER:
+            lines.append(f"checked({name})")
+    return lines
 
 
 def _bare_kind(item: Item) -> int | None:

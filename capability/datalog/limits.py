@@ -48,6 +48,12 @@ class Meter:
         fork._charged = self._charged.copy()
         return fork
 
+    def follow(self, other: "Meter") -> None:
+        """Goes on where `other` is, a meter under the same limits: with its steps, until its deadline."""
+        self.steps = other.steps
+        self._deadline = other._deadline
+        self._next_stop = other._next_stop
+
     def charge(self, steps: int) -> None:
         """Counts `steps`; raises LimitExceeded when a bound is passed."""
         self.steps += steps

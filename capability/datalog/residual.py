@@ -6,13 +6,14 @@ residual answers "allowed" or names what failed, or raises Unsure. It never meet
 where the largest request could not reach one.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from threading import Lock
 from typing import Any, Final, TypeAlias
 
 from capability.datalog.bounds import Bound, Extent, Signature
-from capability.datalog.codegen import MAX_REQUEST_TEXT, Generator
+from capability.datalog.codegen import Generator
 from capability.datalog.engine import World
 from capability.datalog.errors import DatalogError
 from capability.datalog.families import Described, Families, Traits, describe
@@ -35,6 +36,7 @@ from capability.datalog.shapes import (
     Code,
     Constant,
     RequestFact,
+    Room,
     Rows,
     Run,
     Shape,
@@ -58,6 +60,15 @@ _MAX_QUERIES: Final = 256
 _LARGEST_SCALAR: Final = 16
 """How many bytes the engine counts for a term that is no text."""
 
+MAX_REQUEST_TEXT: Final = 4096
+"""The longest strings and byte strings of a request, together, for which work is bounded beforehand."""
+MAX_REQUEST_ROWS: Final = 32
+"""The most rows of one fact of a request."""
+_ROOMS: Final = ((MAX_REQUEST_TEXT, MAX_REQUEST_ROWS), (1024, 16), (512, 8), (512, 4))
+"""How large requests may be, tried in this order: the first for which no limit can be reached."""
+_LAZY_SIGHTS: Final = 4
+"""How often a shape that is not among the first is asked for before code is made for it."""
+
 
 class Kin:
     """What residuals of one family have in common; `judge` is what their user makes of that, once."""
@@ -75,6 +86,8 @@ class Residual:
 
     `bound` is what the engine would need for the largest request, at most; it is within the limits. `dates`
     are for each of `checks` the slots of the table that hold the dates in it, None when some date has none.
+    `answers` are the authorizer's own facts that were asked for and hold without the request, as
+    `(name, *terms)`; when others may join them, `answering` is true and `run` tells them as a third value.
     All residuals of a family have one `kin`, and differ in nothing but the table.
     """
 
@@ -85,6 +98,8 @@ class Residual:
     failed_always: tuple[CheckName, ...]
     bound: Bound
     dates: tuple[tuple[int, ...] | None, ...]
+    answers: tuple[tuple[Any, ...], ...] = ()
+    answering: bool = False
     kin: Kin = field(default_factory=Kin)
 
 
@@ -97,12 +112,34 @@ class _Unit:
     origin: int
 
 
-class Residuals:
-    """Makes residuals for one policy, and keeps the code that their tokens share."""
+class NotYet(Exception):
+    """There is no code for this shape yet; when it was seen a few times, there will be."""
 
-    def __init__(self, limits: Limits, *, max_shapes: int = 1024) -> None:
+
+class Residuals:
+    """Makes residuals for one policy, and keeps the code that their tokens share.
+
+    The first shapes get code at once. Past those, code is made for a shape that was asked for several times:
+    whoever holds a token can narrow it to as many shapes as there are, and a compilation takes longer than
+    a decision.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        max_shapes: int = 1024,
+        eager_shapes: int = 64,
+        answers: Iterable[Signature] = (),
+    ) -> None:
+        """`answers` are the names and arities of the facts whose derivation by the authorizer is told."""
         self._limits = limits
-        self._code = lru_cache(maxsize=max_shapes)(_generate)
+        self._max_shapes = max_shapes
+        self._eager_shapes = eager_shapes
+        self._answers = frozenset(answers)
+        self._codes: dict[Shape, Code | None] = {}
+        self._sights: Counter[int] = Counter()
+        self._lock = Lock()
         self._families: Families[Residual] = Families()
 
     def prepare(
@@ -113,13 +150,15 @@ class Residuals:
     ) -> Residual | None:
         """Returns the residual of a verified token under a policy, None where the engine must decide each
         request.
+
+        Raises NotYet where it is not known yet.
         """
         described = describe(blocks, authorizer, request)
         known = self._of_family(described)
         if known is not None:
             return known
         try:
-            preparation = _Preparation(blocks, authorizer, request, self._limits)
+            preparation = _Preparation(blocks, authorizer, request, self._limits, self._answers)
             residual = preparation.finish(self._code)
         except (DatalogError, Unsupported):
             return None
@@ -156,6 +195,28 @@ class Residuals:
             return None
         return replace(family.first, table=family.table_of(described.constants))
 
+    def _code(self, shape: Shape) -> Code | None:
+        """Returns the code of a shape, None when it has none; of many shapes the least recently used go."""
+        with self._lock:
+            if shape in self._codes:
+                code = self._codes[shape] = self._codes.pop(shape)
+                return code
+            if len(self._codes) >= self._eager_shapes:
+                # by hash: one that is compiled a little early does no harm, and a shape is large
+                mark = hash(shape)
+                self._sights[mark] += 1
+                if self._sights[mark] < _LAZY_SIGHTS:
+                    if len(self._sights) > 4 * self._max_shapes:
+                        self._sights.clear()
+                    raise NotYet
+                del self._sights[mark]
+        code = _generate(shape)
+        with self._lock:
+            self._codes[shape] = code
+            while len(self._codes) > self._max_shapes:
+                del self._codes[next(iter(self._codes))]
+        return code
+
 
 def _generate(shape: Shape) -> Code | None:
     try:
@@ -173,6 +234,7 @@ class _Preparation:
         authorizer: Program,
         request: tuple[RequestFact, ...],
         limits: Limits,
+        answers: frozenset[Signature],
     ) -> None:
         self._request = request
         self._limits = limits
@@ -183,6 +245,7 @@ class _Preparation:
             self._units.append(_Unit(index, program, block_origin(index)))
             if key is not None:
                 self._signed[key] = self._signed.get(key, 0) | block_origin(index)
+        self._answers = answers
         self._changing = {(fact.name, len(fact.kinds)) for fact in request if fact.kinds}
         self._rules = self._split_rules()
         self._world = self._static_world()
@@ -193,7 +256,8 @@ class _Preparation:
 
     def finish(self, generate: Any) -> Residual:
         """Returns the residual; raises Unsupported where there is none."""
-        rules = tuple(self._shape_rule(n, *rule) for n, rule in enumerate(self._rules))
+        read = self._read()
+        rules = tuple(self._shape_rule(n, *rule, read) for n, rule in enumerate(self._rules))
         checks: list[tuple[CheckKind, tuple[ShapedQuery, ...]]] = []
         names: list[CheckName] = []
         failed_always: list[CheckName] = []
@@ -215,10 +279,15 @@ class _Preparation:
         code: Code | None = generate(shape)
         if code is None:
             raise Unsupported("no code")
-        self._bound()  # before the joins of the table are made, and again when what they took is known
+        answers = self._static_answers()
+        self._roomy()  # before the joins of the table are made, and again when what they took is known
         self._slots = code.table
         table = tuple(self._fill(slot) for slot in code.table)
-        bound = self._bound()
+        bound, room = self._roomy()
+        table = tuple(
+            room[slot.of] if isinstance(slot, Room) else value
+            for slot, value in zip(code.table, table, strict=True)
+        )
         return Residual(
             code.run,
             table,
@@ -227,7 +296,24 @@ class _Preparation:
             tuple(failed_always),
             bound,
             tuple(map(self._dates, range(len(names)), (queries for _, queries in checks))),
+            answers,
+            any(rule.answers for rule in rules),
         )
+
+    def _static_answers(self) -> tuple[tuple[Any, ...], ...]:
+        """Returns what the authorizer itself says without the request of what is to be told."""
+        found: dict[tuple[Any, ...], None] = {}
+        for fact in self._authorizer.facts:
+            if (fact.name, len(fact.terms)) in self._answers:
+                found[fact.name, *fact.terms] = None
+        for unit, rule in self._static_rules:
+            if self._tells(unit, rule):
+                derived = self._world.query(rule, AUTHORIZER, self._trusted(unit, rule))
+                found |= {(fact.name, *fact.terms): None for fact, _ in derived}
+        return tuple(sorted(found))
+
+    def _tells(self, unit: _Unit, rule: Rule) -> bool:
+        return unit.index is None and (rule.head.name, len(rule.head.terms)) in self._answers
 
     def _dates(self, number: int, queries: tuple[ShapedQuery, ...]) -> tuple[int, ...] | None:
         """Returns the slots of the table with the dates of a check, None when some date has no slot."""
@@ -308,10 +394,20 @@ class _Preparation:
                 self._facts.setdefault(key, []).append((*fact.terms, origin))
         return world
 
-    def _shape_rule(self, number: int, unit: _Unit, rule: Rule) -> ShapedRule:
+    def _read(self) -> set[Signature]:
+        """Returns what rules, checks and policies look at."""
+        bodies = [rule.body for unit in self._units for rule in unit.program.rules]
+        for unit in self._units:
+            bodies += [query.body for check in unit.program.checks for query in check.queries]
+            bodies += [query.body for policy in unit.program.policies for query in policy.queries]
+        return {(atom.name, len(atom.terms)) for body in bodies for atom in body}
+
+    def _shape_rule(self, number: int, unit: _Unit, rule: Rule, read: set[Signature]) -> ShapedRule:
         query = Query(rule.body, rule.expressions, rule.scopes)
         shaped = self._shape_query(("rule", number, 0), unit, query)
-        return ShapedRule(self._lifter.predicate(rule.head), shaped, unit.origin)
+        key = (rule.head.name, len(rule.head.terms))
+        tells = self._tells(unit, rule)
+        return ShapedRule(self._lifter.predicate(rule.head), shaped, unit.origin, tells, key in read)
 
     def _shape_queries(
         self, owner: str, number: int, unit: _Unit, queries: Sequence[Query]
@@ -339,33 +435,46 @@ class _Preparation:
         )
         return any(results) != (check.kind is CheckKind.REJECT)
 
-    def _bound(self) -> Bound:
-        """Returns what the engine needs at most; raises Unsupported when that is not within the limits."""
+    def _roomy(self) -> tuple[Bound, dict[str, int]]:
+        """Returns what the engine needs at most, and for how large a request; raises Unsupported when that is
+        not within the limits even for small ones.
+        """
+        limits = self._limits
+        for text, rows in _ROOMS:
+            bound = self._bound(text, rows)
+            if (
+                bound.steps <= limits.max_steps
+                and bound.facts <= limits.max_facts
+                and bound.rounds <= limits.max_iterations
+            ):
+                return bound, {"text": text, "rows": rows}
+        raise Unsupported("a request could reach a limit")
+
+    def _bound(self, room: int, most: int) -> Bound:
+        """Returns what the engine needs at most for so much text, and so many rows of a fact."""
         extents: dict[Signature, Extent] = {}
         for key, rows in self._sizes.items():
             extents[key] = Extent(rows, self._largest[key], self._world.weight(key))
         bound = Bound(self._world.meter.steps, sum(self._sizes.values()), self._world.iterations, extents)
         for fact in self._request:
-            text = MAX_REQUEST_TEXT if any(kind in (STRING, BYTES) for kind in fact.kinds) else 0
+            size = room if any(kind in (STRING, BYTES) for kind in fact.kinds) else 0
             # one that the request lacks is counted too, which does no harm
-            bound.state((fact.name, len(fact.kinds)), text + _LARGEST_SCALAR * len(fact.kinds))
-        for _, rule in self._rules:
+            key, largest = (fact.name, len(fact.kinds)), size + _LARGEST_SCALAR * len(fact.kinds)
+            bound.state(key, largest, most if fact.several else 1)
+        for unit, rule in self._rules:
             bound.derive(rule)
+            if self._tells(unit, rule):
+                bound.query(Query(rule.body, rule.expressions), rule.head)
         for (owner, _, _), (query, _) in self._queries.items():
             if owner != "rule" and self._is_changing(query.body):
                 bound.query(query)
         bound.finish()
-        limits = self._limits
-        if (
-            bound.steps > limits.max_steps
-            or bound.facts > limits.max_facts
-            or bound.rounds > limits.max_iterations
-        ):
-            raise Unsupported("a request could reach a limit")
         return bound
 
     def _fill(self, slot: TableSlot) -> Any:
         match slot:
+            case Room():
+                return None
             case Constant(index, bare):
                 term = self._lifter.constants[index]
                 return raw_value(term) if bare else term

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from capability.datalog.program import CheckKind, Predicate, Query
 
@@ -19,11 +19,13 @@ class Unsure(Exception):
 class RequestFact:
     """A fact of the authorizer with one argument of the request for each term, of these kinds.
 
-    One without kinds is an argument that the request does not have: it states nothing.
+    One without kinds is an argument that the request does not have: it states nothing. With `several` there
+    is one argument, a tuple of any number of rows, each a tuple of such terms.
     """
 
     name: str
     kinds: tuple[int, ...]
+    several: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,16 @@ class ShapedQuery:
 
 @dataclass(frozen=True, slots=True)
 class ShapedRule:
-    """A lifted rule that depends on the request."""
+    """A lifted rule that depends on the request.
+
+    `answers`: what it derives is told to the caller. `read`: some rule, check or policy looks at it.
+    """
 
     head: Predicate
     body: ShapedQuery
     origin: int
+    answers: bool = False
+    read: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +100,26 @@ class Stated:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """A slot of the table: for how large a request the work was bounded, in characters of text together and
+    in rows of one fact.
+    """
+
+    of: Literal["text", "rows"]
+
+
+@dataclass(frozen=True, slots=True)
 class StaticResult:
     """A slot of the table: whether a query that the request cannot reach holds."""
 
     owner: tuple[str, int, int]
 
 
-TableSlot: TypeAlias = Constant | Rows | Stated | StaticResult
-Run: TypeAlias = Callable[..., tuple[int, int]]
+TableSlot: TypeAlias = Constant | Rows | Stated | StaticResult | Room
+Run: TypeAlias = Callable[..., Any]
+"""Called with the table and the request's arguments; answers `(policy, failed)`, and where rules of the shape
+have answers, a dict whose keys are those as `(name, *terms)`.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from capability.authorization import Evaluation, Plan
 from capability.datalog.bounds import Bound
-from capability.datalog.codegen import MAX_REQUEST_TEXT
 from capability.datalog.errors import DatalogError
 from capability.datalog.limits import GUARD_LIMITS, Limits
 from capability.datalog.parser import parse_block, parse_program
 from capability.datalog.program import KeyScope, Predicate, Program
-from capability.datalog.residual import Residuals
+from capability.datalog.residual import MAX_REQUEST_TEXT, Residuals
 from capability.datalog.shapes import RequestFact
 from capability.datalog.terms import DATE, INTEGER, STRING, Term
 from capability.wire.snapshot import LoadedBlock
@@ -22,7 +21,7 @@ from tests.datalog import programs
 
 LARGE = Limits(max_facts=10**6, max_iterations=10**6, max_steps=10**9)
 FORMS = (RequestFact("p", (STRING,)), RequestFact("q", (INTEGER, STRING)), RequestFact("r", (INTEGER,)))
-_residuals = Residuals(LARGE)
+_residuals = Residuals(LARGE, eager_shapes=10**9)
 _bounded: list[int] = []
 """The bounds of the cases that had a residual."""
 

@@ -34,7 +34,7 @@ RERUNS: Final = 30
 """How often the peer is run again before an outcome of its own counts as its only one."""
 PATHS: Final[Counter[str]] = Counter()
 """How our compiled path decided the cases so far."""
-_RESIDUALS: Final = Residuals(LIMITS)
+_RESIDUALS: Final = Residuals(LIMITS, eager_shapes=10**9)
 
 
 @dataclass(frozen=True)
