@@ -360,14 +360,15 @@ def test_a_follower_listens_again(postgres: PostgresServer, database: str, store
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_uses_connections_of_its_own(url: str) -> None:
     program = (
-        "import os; from capability.store import open_store\n"
+        "import os, threading; from capability.store import open_store\n"
         "store = open_store(os.environ['CAP_STORE']); store.revoke([b'parent']); store.wait(0, 0.01)\n"
+        "thread = threading.Thread(target=store.wait, args=(3, 1.5)); thread.start()\n"
         "child = os.fork()\n"
         "if child == 0:\n"
         "    store.revoke([b'child']); store.wait(0, 0.01); store.close(); os._exit(0)\n"
         "assert os.waitpid(child, 0)[1] == 0\n"
         "assert store.status([b'child']).revoked_id == b'child'\n"
-        "assert store.revoke([b'more']) == 3; store.wait(2, 5); store.close()\n"
+        "assert store.revoke([b'more']) == 3; thread.join(); store.wait(2, 5); store.close()\n"
     )
     finish(python(program, store=url))
 

@@ -105,7 +105,8 @@ class Target:
         text = error.diag.message_primary or "; ".join(str(error).splitlines()) or type(error).__name__
         if self._password:
             text = text.replace(self._password, "***")
-        if isinstance(error, psycopg.DataError):
+        if isinstance(error, psycopg.DataError) and error.sqlstate is None:
+            # psycopg's own: text with a zero byte. What the server finds wrong with data is no such mistake.
             return ValueError(f"PostgreSQL cannot keep that: {text}")
         if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedFunction):
             return StoreSchemaError(f"{self.place} is damaged or is not one: {text}")

@@ -25,7 +25,7 @@ class Listener:
         self._target = target
         self._waiting = threading.Lock()
         self._connection: Connection | None = None
-        self._process = 0
+        self._process = os.getpid()
         self._open = True
 
     def wait(self, revision: int, timeout: float) -> None:
@@ -34,6 +34,7 @@ class Listener:
         One thread listens at a time; another one waits that long, and is not woken.
         """
         until = time.monotonic() + timeout
+        self._own()
         if not self._waiting.acquire(timeout=timeout):
             return
         try:
@@ -57,24 +58,28 @@ class Listener:
     def close(self) -> None:
         """Lets go of the connection, and of the thread that waits."""
         self._open = False
+        self._own()
         with self._waiting:
             self._disconnect()
+
+    def _own(self) -> None:
+        """Forgets, after a fork, the parent's connection, and a lock that a thread of the parent may hold."""
+        if self._process != os.getpid():
+            self._waiting, self._connection, self._process = threading.Lock(), None, os.getpid()
 
     def _listening(self) -> Connection:
         if not self._open:
             raise StoreUnavailable("the store is closed")
-        if self._connection is None or self._connection.closed or self._process != os.getpid():
+        if self._connection is None or self._connection.closed:
             self._disconnect()
             self._connection = self._target.connect()
-            self._process = os.getpid()
             self._target.settle(self._connection)
             self._connection.execute(f"LISTEN {CHANNEL}")
         return self._connection
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
-        # One that came through a fork belongs to the parent.
-        if connection is not None and self._process == os.getpid():
+        if connection is not None:
             try:
                 connection.close()
             except psycopg.Error as error:

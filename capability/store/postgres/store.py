@@ -334,6 +334,7 @@ class PostgresStore:
     @contextmanager
     def dump(self) -> Iterator[Dump]:
         """Returns all that the store holds at one moment."""
+        self.revision()  # dead connections are replaced here: nothing that was read in part is read again
         with self._connections.open_reading() as (connection, revision):
             with self._connections.target.translated():
                 dump = dump_of(connection, revision, self._connections.target)
