@@ -1,0 +1,164 @@
+"""Decisions reach the trail, in order and counted, without making anyone wait for the store."""
+
+import threading
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from capability.decision import Outcome
+from capability.errors import StoreUnavailable
+from capability.keys import KeyPair
+from capability.recording import FULL, RecordedGuard, Recorder, request_id
+from capability.store import Record
+from capability.store.audit import STORE_WRITER, Event
+from capability.store.memory import MemoryStore
+from capability.tokens import BiscuitBuilder
+
+ROOT = KeyPair()
+TOKEN = BiscuitBuilder('user("ann")').build(ROOT.private_key)
+TEXT = TOKEN.to_base64()
+NEVER = 3600.0
+
+
+class Failing(MemoryStore):
+    """A store that is down when it is told to be."""
+
+    down = False
+
+    def note(self, events: Iterable[Event], *, writer: str = STORE_WRITER) -> None:
+        if self.down:
+            raise StoreUnavailable("down")
+        super().note(events, writer=writer)
+
+
+@pytest.fixture
+def store() -> Iterator[Failing]:
+    with Failing() as store:
+        store.register(Record(root=TOKEN.canonical_revocation_ids[0]))
+        yield store
+
+
+def guard(recorder: Recorder) -> RecordedGuard:
+    return RecordedGuard(ROOT.public_key, 'allow if operation("read")', recorder=recorder)
+
+
+def lines(store: MemoryStore) -> list[str]:
+    return [each.data["outcome"] for each in store.audit(writer="svc")]
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [("none", []), ("denied", ["denied", "invalid_token"]), ("all", ["allowed", "denied", "invalid_token"])],
+)
+def test_what_is_configured_is_written(store: Failing, which: str, expected: list[str]) -> None:
+    with Recorder(store, decisions=which, writer="svc", interval=NEVER) as recorder:  # type: ignore[arg-type]
+        asked = guard(recorder)
+        asked.check(TEXT, operation="read")
+        asked.check(TEXT, operation="write")
+        asked.check("nonsense", operation="read")
+    assert lines(store) == expected
+    assert recorder.stats().written == len(expected)
+    assert store.audit_problems() == ()
+
+
+def test_a_line_says_what_was_decided_and_holds_no_token(store: Failing) -> None:
+    with Recorder(store, writer="svc", interval=NEVER) as recorder, request_id("req-7"):
+        decision = guard(recorder).check(TEXT, operation="write")
+    (entry,) = store.audit(writer="svc")
+    assert entry.data["request"] == "req-7"
+    assert entry.data["revocation_ids"] == [TOKEN.canonical_revocation_ids[0].hex()]
+    assert entry.data["decision"] == decision.decision_id
+    assert entry.data["reason"] == decision.reason
+    assert TEXT[:40] not in entry.text
+
+
+def test_the_request_of_another_thread_is_another(store: Failing) -> None:
+    with Recorder(store, writer="svc", interval=NEVER) as recorder:
+        asked = guard(recorder)
+
+        def ask(name: str) -> None:
+            with request_id(name):
+                asked.check(TEXT, operation="write")
+
+        threads = [threading.Thread(target=ask, args=(name,)) for name in "abc"]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        asked.check(TEXT, operation="write")
+    assert sorted(str(each.data.get("request")) for each in store.audit(writer="svc")) == [
+        "None",
+        "a",
+        "b",
+        "c",
+    ]
+
+
+def test_last_uses_are_told_once_for_each_token_and_force_no_details(store: Failing) -> None:
+    with Recorder(store, writer="svc", interval=NEVER) as recorder:
+        asked = guard(recorder)
+        decisions = [asked.check(TEXT, operation="read") for _ in range(10)]
+    assert all(each._details is not None for each in decisions[1:])
+    found = store.registered(TOKEN.canonical_revocation_ids[0])
+    assert found is not None
+    assert found.last_used is not None
+
+
+def test_what_does_not_fit_is_counted(store: Failing) -> None:
+    store.down = True
+    with Recorder(store, decisions="all", capacity=3, writer="svc", interval=NEVER) as recorder:
+        asked = guard(recorder)
+        assert [asked.check(TEXT, operation="read").allowed for _ in range(5)] == [True] * 5
+        assert not recorder.flush()
+        stats = recorder.stats()
+        assert (stats.waiting, stats.dropped, stats.written, stats.error) == (3, 2, 0, "down")
+        store.down = False
+        assert recorder.flush()
+    assert lines(store) == ["allowed"] * 3
+    assert (recorder.stats().written, recorder.stats().dropped) == (3, 2)
+
+
+def test_what_cannot_be_written_is_not_allowed_where_that_is_asked(store: Failing) -> None:
+    store.down = True
+    with Recorder(
+        store, decisions="all", capacity=2, when_full="deny", writer="svc", interval=NEVER
+    ) as recorder:
+        asked = guard(recorder)
+        decisions = [asked.check(TEXT, operation="read") for _ in range(4)]
+        assert [each.allowed for each in decisions] == [True, True, False, False]
+        assert (decisions[3].outcome, decisions[3].code) == (Outcome.STORE_UNAVAILABLE, FULL)
+        with pytest.raises(Exception, match="written down"):
+            asked.require(TEXT, operation="read")
+        assert recorder.stats().denied == 3
+        store.down = False
+        recorder.flush()
+        assert asked.check(TEXT, operation="read").allowed
+    assert asked.check(TEXT, operation="read").code == FULL
+
+
+def test_what_a_store_never_took_is_dropped_at_the_end(store: Failing) -> None:
+    store.down = True
+    with Recorder(store, writer="svc", interval=NEVER) as recorder:
+        guard(recorder).check(TEXT, operation="write")
+    assert (recorder.stats().dropped, recorder.stats().waiting) == (1, 0)
+
+
+def test_the_thread_writes_by_itself(store: Failing) -> None:
+    written = threading.Event()
+
+    class Telling(Failing):
+        def note(self, events: Iterable[Event], *, writer: str = STORE_WRITER) -> None:
+            super().note(events, writer=writer)
+            written.set()
+
+    with Recorder(Telling(), writer="svc", interval=0.01) as recorder:
+        guard(recorder).check(TEXT, operation="write")
+        assert written.wait(10)
+
+
+@pytest.mark.parametrize(
+    "options", [{"capacity": 0}, {"interval": 0}, {"decisions": "some"}, {"when_full": "wait"}]
+)
+def test_bad_settings_are_refused(store: Failing, options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"recorder|decisions"):
+        Recorder(store, **options)  # type: ignore[arg-type]
