@@ -2,9 +2,9 @@
 
 from hypothesis import HealthCheck, settings
 
-from tests.servers import database, postgres
+from tests.servers import database, postgres, redis_server, redis_url
 
-__all__ = ["database", "postgres"]  # fixtures
+__all__ = ["database", "postgres", "redis_server", "redis_url"]  # fixtures
 
 settings.register_profile(
     "project",

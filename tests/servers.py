@@ -1,6 +1,7 @@
 """Servers that the tests start for themselves, on free ports of the loopback interface, and stop again.
 
-PostgreSQL comes from Debian's package; the cluster that the package makes by itself is never touched.
+PostgreSQL and Redis come from Debian's packages; what the packages start by themselves is never touched.
+CAP_TEST_REDIS_SERVER names another program than `redis-server`: Valkey, or a newer Redis.
 """
 
 import contextlib
@@ -15,9 +16,13 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 START_SECONDS = 60.0
 """How long a server may take to answer, on a machine that is busy with other tests."""
@@ -180,3 +185,88 @@ def database(postgres: PostgresServer) -> Iterator[str]:
     name = postgres.new_database()
     yield name
     postgres.drop_database(name)
+
+
+class RedisServer:
+    """A Redis or Valkey server with a folder of its own, with each change on disk before it answers."""
+
+    def __init__(self, redis_server: str, *settings: str) -> None:
+        self._program = redis_server
+        self._settings = settings
+        self._folder = Path(tempfile.mkdtemp(prefix="cap-redis-"))
+        self._log = self._folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+
+    def url(self, options: str = "", *, login: str = "", database: int = 0) -> str:
+        """Returns the URL of a store."""
+        return f"redis://{login}127.0.0.1:{self.port}/{database}{options}"
+
+    def execute(self, *command: str | int | bytes) -> Any:
+        """Runs a command."""
+        with redis.Redis(port=self.port, socket_timeout=5, retry=Retry(NoBackoff(), 0)) as client:
+            return client.execute_command(*command)
+
+    def start(self) -> None:
+        """Starts the server, after a kill too, and waits until it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(self._program, "--port", str(self.port), "--bind", "127.0.0.1"),
+                    *("--dir", str(self._folder), "--save", "", "--appendonly", "yes"),
+                    *("--appendfsync", "always", *self._settings),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        until = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.execute("PING")
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                if time.monotonic() > until or self._process.poll() is not None:
+                    tail = self._log.read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"Redis does not start: {tail}") from error
+                time.sleep(0.02)
+            except redis.AuthenticationError:
+                return
+            else:
+                return
+
+    def kill(self) -> None:
+        """Kills the server as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(timeout=START_SECONDS)
+
+    def remove(self) -> None:
+        """Stops the server and deletes what it kept."""
+        self.kill()
+        shutil.rmtree(self._folder)
+
+
+def start_redis(*settings: str) -> RedisServer:
+    """Starts a server; skips the test where there is none to start, and fails it in CI."""
+    redis_server = os.environ.get("CAP_TEST_REDIS_SERVER") or shutil.which("redis-server")
+    if redis_server is None:
+        missing("Redis is not installed")
+    assert redis_server is not None
+    server = RedisServer(redis_server, *settings)
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A server for all tests of this process."""
+    server = start_redis()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of an empty database."""
+    redis_server.execute("FLUSHALL")
+    return redis_server.url()

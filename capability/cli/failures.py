@@ -87,7 +87,7 @@ HINTS: Final = {
     "execution.unsupported_regex": "write the pattern with what RE2 and Rust's regex both read",
     "execution": "an expression failed on some fact, so nothing was decided",
     "limit": "simplify the Datalog, or state fewer facts",
-    "store.url": "use sqlite:///PATH or postgresql://USER@HOST/DATABASE",
+    "store.url": "use sqlite:///PATH, postgresql://USER@HOST/DATABASE or redis://HOST/NUMBER",
     "store.schema": "name another store, make one with `cap store init`, or restore this one from a copy",
     "store.rollback": "an old copy was put in its place: restore a newer one, and revoke again what it lacks",
     "store.not_empty": "name a new store: `cap store init --store sqlite:///new.db` makes one",

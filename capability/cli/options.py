@@ -38,7 +38,7 @@ root_options: Final = Options(
 store_option: Final = Option(
     "--store",
     name="store",
-    help="Where revocations are kept: sqlite:///PATH or postgresql://USER@HOST/DATABASE.",
+    help="Where revocations are kept: sqlite:///PATH, postgresql://USER@HOST/DATABASE or redis://HOST/NUMBER.",
     metavar="URL",
     envvar="CAP_STORE",
 )

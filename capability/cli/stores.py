@@ -73,7 +73,9 @@ def _configured(session: Session, flag: str | None) -> str | None:
             "usage.password_argument",
         )
     if url == "memory:":
-        raise usage("a store in memory ends with the command", "use sqlite:///PATH", "store.url")
+        raise usage(
+            "a store in memory ends with the command", "use sqlite:///PATH or redis://HOST", "store.url"
+        )
     return url
 
 

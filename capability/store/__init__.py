@@ -6,6 +6,7 @@ when a URL names it.
     memory:               this process only, gone with it
     sqlite:///cap.db      a file, relative to the working directory
     sqlite:////var/cap.db a file, by its absolute path
+    redis://host/0        a Redis or Valkey server (rediss: with TLS); needs capability-tokens[redis]
     postgresql://u@h/cap  a database of a server (postgres:// too); needs capability-tokens[postgres]
 """
 
@@ -19,6 +20,8 @@ from capability.store.records import Changes, Owner, Record, Revocation, Rule, S
 if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
+
+    from capability.store.redis.address import Address
 
 __all__ = [
     "Changes",
@@ -35,7 +38,7 @@ __all__ = [
     "sqlite_path",
 ]
 
-FORMS = "use memory:, sqlite:///PATH or postgresql://USER@HOST/DATABASE"
+FORMS = "use memory:, sqlite:///PATH, postgresql://USER@HOST/DATABASE or redis://HOST/NUMBER"
 
 
 def open_store(url: str) -> Store:
@@ -54,6 +57,9 @@ def open_store(url: str) -> Store:
     if _is_postgres(url):
         opened: Store = _postgres().PostgresStore(url)
         return opened
+    if _is_redis(url):
+        in_redis: Store = _redis().RedisStore(_redis_address(url))
+        return in_redis
     path = sqlite_path(url)
     from capability.store.sqlite import SQLiteStore
 
@@ -67,6 +73,8 @@ def create_store(url: str) -> Store:
     """
     if _is_postgres(url):
         _postgres().create(url)
+    elif _is_redis(url):
+        _redis().create(_redis_address(url))
     elif url != "memory:":
         path = sqlite_path(url)
         from capability.store.sqlite import create
@@ -79,6 +87,8 @@ def check_url(url: str) -> None:
     """Raises StoreURLError for what cannot be the URL of a store; whether there is one is not asked."""
     if _is_postgres(url):
         _postgres().Target(url)
+    elif _is_redis(url):
+        _redis_address(url)
     elif url != "memory:":
         sqlite_path(url)
 
@@ -115,3 +125,23 @@ def _postgres() -> "ModuleType":
             "a store in PostgreSQL needs psycopg: pip install 'capability-tokens[postgres]'"
         ) from error
     return postgres
+
+
+def _is_redis(url: str) -> bool:
+    return url.partition(":")[0] in ("redis", "rediss", "redis+unix", "valkey", "valkeys", "valkey+unix")
+
+
+def _redis_address(url: str) -> "Address":
+    from capability.store.redis.address import Address
+
+    return Address.parse(url)
+
+
+def _redis() -> "ModuleType":
+    try:
+        from capability.store.redis import store
+    except ImportError as error:
+        raise StoreUnavailable(
+            "a store in Redis needs the package redis: pip install 'capability-tokens[redis]'"
+        ) from error
+    return store

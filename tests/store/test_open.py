@@ -66,6 +66,18 @@ def test_paths(url: str, path: str) -> None:
         "postgresql://ann:secret@db/cap?no_such_setting=secret",
         "postgres://ann:secret@db:secret/cap",
         "postgresql://ann:secret%zz@db/cap",
+        "redis:",
+        "redis://ann:secret@db:port/0",
+        "redis://ann:secret@db/x",
+        "redis://ann:se#secret@db/0",
+        "redis://ann:se?secret@db/0",
+        "redis://ann:secret@db/0?secret=1",
+        "redis://ann:secret@db/0?prefix=",
+        "redis://ann:secret@db/0?prefix=a&prefix=b",
+        "redis://ann:secret@db/0?durability=often",
+        "redis://ann:secret@db/0?timeout=secret",
+        "redis://ann:secret@db/0?ca=ca.pem",
+        "redis+unix://run/secret.sock",
     ],
 )
 def test_other_urls_are_refused(url: str) -> None:
