@@ -79,7 +79,6 @@ WITHOUT_VECTOR = {
     "store.url": "a store's failure",
     "store.rollback": "a store's failure",
     "revocations.invalid": "a base class",
-    "audit.full": "a store's failure",
     "store.not_empty": "a store's failure",
     "store.dump": "a store's failure",
     "token.block": "misuse of the API",
