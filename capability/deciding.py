@@ -30,7 +30,14 @@ from capability.keyset import KeySet
 from capability.prefixes import split_prefix
 from capability.remembered import Form, Known, Setup, about
 from capability.request import RequestShape
-from capability.revocation import RevisedSource, RevocationIds, RevocationSource, RevocationStatus, key_mark
+from capability.revocation import (
+    AgedSource,
+    RevisedSource,
+    RevocationIds,
+    RevocationSource,
+    RevocationStatus,
+    key_mark,
+)
 from capability.tokens import Biscuit
 from capability.wire import envelope as wire
 from capability.wire.envelope import Envelope
@@ -62,7 +69,7 @@ class Question:
 class Decider:
     """Decides for one guard: asks its source of revocations, and runs the engine under its limits."""
 
-    __slots__ = ("_externs", "_revision", "_revocations", "fast", "limits", "prefixes", "times")
+    __slots__ = ("_age", "_externs", "_revision", "_revocations", "fast", "limits", "prefixes", "times")
 
     def __init__(
         self,
@@ -73,6 +80,7 @@ class Decider:
     ) -> None:
         self._revocations = revocations
         self._revision = revocations.revision if isinstance(revocations, RevisedSource) else None
+        self._age = revocations.age if isinstance(revocations, AgedSource) else None
         self._externs = externs
         self.prefixes = prefixes
         self.limits = limits
@@ -97,6 +105,8 @@ class Decider:
                 status = revocations.status(known.ids)
             elif status is None or status.revision != revision():
                 status = known.cleared = revocations.status(known.ids)
+            elif self._age is not None:
+                status = replace(status, age=self._age())
             return status if status.revoked_id is None else None
         except Exception:  # whatever it is, the long way asks again, and says what is wrong
             return None

@@ -10,6 +10,7 @@ from capability.errors import StoreUnavailable
 
 __all__ = [
     "DIGEST_SIZE",
+    "AgedSource",
     "RevisedSource",
     "RevocationIds",
     "RevocationSource",
@@ -63,6 +64,15 @@ class RevisedSource(RevocationSource, Protocol):
 
         A guard that found an id not revoked at this revision need not look it up again.
         """
+        ...
+
+
+@runtime_checkable
+class AgedSource(RevisedSource, Protocol):
+    """A source that answers from a copy: its revision may stay while what it knows grows old."""
+
+    def age(self) -> float:
+        """Returns how old the copy is now, in seconds; raises StoreUnavailable as `status` does."""
         ...
 
 

@@ -88,6 +88,10 @@ class Follower:
         """Returns the revision of the copy; raises StoreUnavailable when it is too old to go by."""
         return self._checked()[0]
 
+    def age(self) -> float:
+        """Returns how old the copy is, in seconds; raises StoreUnavailable when it is too old to go by."""
+        return self._checked()[1]
+
     def wait_for(self, revision: int, *, timeout: float) -> bool:
         """Waits until the copy has `revision`; returns whether it has after at most `timeout` seconds."""
         with self._moved:

@@ -141,6 +141,11 @@ class SignedRevocations:
         """Returns the revision; raises StoreUnavailable past `valid_until`, as `status` does."""
         return self._checked()[0].revision
 
+    def age(self) -> float:
+        """Returns how long ago this was signed, in seconds; raises StoreUnavailable as `status` does."""
+        known, now = self._checked()
+        return max(now - known.issued, 0.0)
+
     def update(self, data: bytes) -> int:
         """Takes a newer list, or a delta that begins at the revision here; returns the revision then.
 

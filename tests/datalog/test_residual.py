@@ -37,6 +37,8 @@ def test_random_programs() -> None:
     _random_programs_agree()
     assert _seen["allowed"] > 5, _seen
     assert _seen["not allowed"] > 20, _seen
+    assert _seen["grouped"] > 25, _seen
+    assert _seen["rows answered"] > 10, _seen
 
 
 def token_blocks(token: Biscuit) -> programs.Blocks:

@@ -27,7 +27,7 @@ from tests.differential.engines import (
     report,
     token_texts,
 )
-from tests.paths import LIMITS, engine_answer, residual_answer
+from tests.paths import ANSWERING, LIMITS, engine_answer, engine_rows, grouped_answer, residual_answer
 from tests.reference.evaluator import authorize
 
 RERUNS: Final = 30
@@ -131,6 +131,12 @@ def _compare_paths(case: Case, token: Any, program: Program) -> Iterator[Finding
         expected = engine_answer(blocks, program)
         if answer != expected:
             yield Finding(case, "path", expected, (answer,))
+    grouped = grouped_answer(ANSWERING, blocks, program)
+    if not isinstance(grouped, str):
+        PATHS["grouped"] += 1
+        told = (engine_answer(blocks, program), engine_rows(blocks, program))
+        if grouped != told:
+            yield Finding(case, "path", told, (grouped,))
 
 
 def _differences(
