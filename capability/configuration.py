@@ -5,6 +5,8 @@
     private_key = "root.key"           # a file; the key itself has no place here
     key_id = 1
     store = "sqlite:///cap.db"         # or postgresql://USER@HOST/DATABASE; mode 0600 if a password is in it
+    revocations = "revoked.signed"     # a signed file of revocations, to go by in place of a store
+    revocations_key = "revoked.pub"    # who signs that; the root keys if it is not said
     policy = "policy.datalog"
     prefix = "sk_live_"                # what `cap mint` puts before a token's text
     prefixes = ["sct_user_"]           # what else may stand before a token that is read
@@ -36,6 +38,8 @@ class Config:
     private_key: str | None = None
     key_id: int | None = None
     store: str | None = None
+    revocations: str | None = None
+    revocations_key: str | None = None
     policy: str | None = None
     expires: str | None = None
     prefix: str | None = None
@@ -128,6 +132,8 @@ def parse(path: Path, content: bytes, mode: int) -> Config:
         private_key=_path(base, _private_key(path, values)),
         key_id=_integer(path, values, "key_id"),
         store=_store(base, _string(path, values, "store")),
+        revocations=_path(base, _string(path, values, "revocations")),
+        revocations_key=_key(base, _string(path, values, "revocations_key")),
         policy=_path(base, _string(path, values, "policy")),
         expires=_string(path, values, "expires"),
         prefix=_string(path, values, "prefix"),

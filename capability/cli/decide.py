@@ -12,13 +12,14 @@ from capability.cli.options import (
     param_option,
     raw_option,
     request_options,
+    revocations_options,
     root_options,
     store_option,
     token_argument,
 )
 from capability.cli.output import Result, one_line
 from capability.cli.parameters import check_used, parse_parameters
-from capability.cli.stores import DeferredStore, url_for_reading
+from capability.cli.stores import revocation_source
 from capability.datalog.program import Expression, Policy, PolicyKind, Program, Query, Value
 from capability.datalog.terms import TRUE
 
@@ -52,6 +53,7 @@ It is no text, so that no parser has to be loaded for it.
         *root_options,
         raw_option,
         store_option,
+        *revocations_options,
     ),
 )
 def verify(
@@ -68,6 +70,8 @@ def verify(
     keys: str | None,
     raw: bool,
     store: str | None,
+    revocations: str | None,
+    revocations_key: str | None,
 ) -> Result:
     """Decide whether TOKEN allows a request: exit code 0 if so, 1 if not, and one line that says why.
 
@@ -80,17 +84,17 @@ def verify(
 
     Revocations are read from the store that is configured, and if it cannot be read nothing is allowed (exit
     code 5). If none is configured, then from the one that `cap revoke` makes in your data folder, once it is
-    there.
+    there. Where the store is out of reach, --revocations names what `cap revoked export` has signed.
     """
     root = required_public_keys(session, public_key, keys)
-    url = url_for_reading(session, store)
+    source = revocation_source(session, store, revocations, revocations_key, root)
     parameters = parse_parameters(params)
-    source = policy if policy is not None else os.environ.get("CAP_POLICY") or session.config.policy
+    written = policy if policy is not None else os.environ.get("CAP_POLICY") or session.config.policy
     rules = TOKEN_DECIDES
-    if source is not None:
+    if written is not None:
         from capability.datalog.parser import parse_program
 
-        rules = parse_program(session.read_datalog(source))
+        rules = parse_program(session.read_datalog(written))
 
     from capability.builders import Fact
     from capability.guard import Guard
@@ -103,7 +107,7 @@ def verify(
             guard = Guard(
                 root,
                 rules,
-                None if url is None else DeferredStore(url),
+                source,
                 parameters=parameters.terms,
                 scope_parameters=parameters.keys,
             )

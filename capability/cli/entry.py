@@ -36,7 +36,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "list": ("registry", "list_", "List the tokens that were minted."),
         "show": ("registry", "show", "Show what is registered of a token."),
         "revoke": ("revoking", "revoke", "Revoke a token and all that descend from it."),
-        "revoked": ("revoked", "revoked", "List what is revoked, or look a token up."),
+        "revoked": ("revoked", "revoked", "List what is revoked, look a token up, or sign the list."),
         "audit": ("audit", "audit", "See what was done, and that nothing was taken out."),
         "store": ("storing", "store", "Make, check and move the store."),
         "third-party": ("thirdparty", "third_party", "Have someone else sign a block."),

@@ -94,6 +94,10 @@ HINTS: Final = {
     "store.dump": "export the store again, and copy the whole file",
     "store.unavailable": "check the path or server; `cap mint` and `cap revoke` make a store that is missing",
     "store": "check the store's URL and permissions",
+    "revocations.signature": "name the key that signs with --revocations-key, and fetch the file again",
+    "revocations.expired": "fetch what `cap revoked export` signed last",
+    "revocations.base": "fetch a full list, or the deltas in between",
+    "revocations": "fetch the file again; `cap revoked verify` says what is in it",
     "revoked": "ask the issuer for a new token",
     "denied": "`cap inspect` shows what the token still allows",
 }

@@ -50,6 +50,19 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, help_line) for name, (_, _, help_line) in self.lazy.items()])
 
 
+class DefaultGroup(LazyGroup):
+    """A group that is a command too: words that begin with none of its commands are for `default`."""
+
+    def __init__(self, *arguments: Any, default: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.default = default
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in (*self.lazy, *context.help_option_names):
+            args = [self.default, *args]
+        return super().parse_args(context, args)
+
+
 class CapCommand(click.Command):
     """A command with examples at the end of its help."""
 

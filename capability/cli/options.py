@@ -42,6 +42,22 @@ store_option: Final = Option(
     metavar="URL",
     envvar="CAP_STORE",
 )
+revocations_options: Final = Options(
+    Option(
+        "--revocations",
+        name="revocations",
+        help="Signed revocations to go by, in place of a store.",
+        metavar="FILE",
+        envvar="CAP_REVOCATIONS",
+    ),
+    Option(
+        "--revocations-key",
+        name="revocations_key",
+        help="The key that signs them, if it is not the issuer's.",
+        metavar="KEY|FILE",
+        envvar="CAP_REVOCATIONS_KEY",
+    ),
+)
 
 restriction_options: Final = Options(
     Option(

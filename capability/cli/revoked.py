@@ -6,7 +6,7 @@ import click
 
 from capability.cli.chains import chain_of, id_option, parse_id, record_ids, shown_id
 from capability.cli.failures import Exit, usage
-from capability.cli.group import command
+from capability.cli.group import DefaultGroup, command
 from capability.cli.inputs import Session
 from capability.cli.moments import rfc_3339
 from capability.cli.options import raw_option, root_options, store_option, token_argument
@@ -17,14 +17,28 @@ if TYPE_CHECKING:
     from capability.store import Revocation, Rule
 
 
-@command("revoked", "cap revoked", "cap revoked token", "cap revoked --id 5f2c...")
+@click.group(
+    "revoked",
+    cls=DefaultGroup,
+    default="list",
+    lazy={
+        "list": ("revoked", "list_", "List what is revoked, or look a token up; `list` may be left out."),
+        "export": ("signed", "export", "Sign what is revoked, for verifiers that cannot reach the store."),
+        "verify": ("signed", "verify", "Check a file of signed revocations, and show what it says."),
+    },
+)
+def revoked() -> None:
+    """List what is revoked; look a token up; sign what is revoked for others."""
+
+
+@command("list", "cap revoked", "cap revoked token", "cap revoked --id 5f2c...")
 @token_argument
 @id_option
 @root_options
 @raw_option
 @store_option
 @click.pass_obj
-def revoked(
+def list_(
     session: Session,
     token: str | None,
     identifiers: tuple[str, ...],

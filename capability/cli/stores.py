@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from capability.cli.failures import usage
 from capability.cli.inputs import Session
+from capability.cli.keyfiles import public_key
 from capability.configuration import has_password
 
 if TYPE_CHECKING:
+    from capability.keys import PublicKey
+    from capability.keyset import KeySet
     from capability.revocation import RevocationStatus
     from capability.store import Store
 
@@ -44,6 +47,42 @@ def url_for_reading(session: Session, flag: str | None) -> str | None:
 
     check_url(url)  # a URL that is none is a mistake of the caller, and no store that is down
     return url
+
+
+def revocation_source(
+    session: Session,
+    store: str | None,
+    revocations: str | None,
+    revocations_key: str | None,
+    root: "PublicKey | KeySet",
+) -> "DeferredStore | DeferredRevocations | None":
+    """Returns what a decision goes by: a store, or a signed file. What is named beside the command wins.
+
+    Raises Failure where both are named at once: one of them would be passed over.
+    """
+    if revocations is None and store is None:
+        revocations, store = session.config.revocations, session.config.store
+    if revocations is not None and store is not None:
+        raise usage("both a store and signed revocations were named", "name one of the two")
+    if revocations is None:
+        url = url_for_reading(session, store)
+        return None if url is None else DeferredStore(url)
+    key = revocations_key or session.config.revocations_key
+    return DeferredRevocations(revocations, root if key is None else public_key(key))
+
+
+class DeferredRevocations:
+    """Signed revocations that are read when they are first asked; as with DeferredStore."""
+
+    def __init__(self, path: str, keys: "PublicKey | KeySet") -> None:
+        self._path = path
+        self._keys = keys
+
+    def status(self, revocation_ids: Sequence[bytes]) -> "RevocationStatus":
+        """Returns what the file says."""
+        from capability.store.signed import SignedRevocations
+
+        return SignedRevocations.load(self._path, self._keys).status(revocation_ids)
 
 
 class DeferredStore:

@@ -1,0 +1,124 @@
+"""`cap revoked export` and `cap revoked verify`."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from capability.cli import keyfiles
+from capability.cli.audit import open_existing
+from capability.cli.failures import usage
+from capability.cli.group import command
+from capability.cli.inputs import Session
+from capability.cli.moments import parse_moment, rfc_3339
+from capability.cli.options import private_key_option, root_options, store_option
+from capability.cli.output import Result, write_file
+from capability.datalog.terms import DATE_MAX
+
+
+@command(
+    "export",
+    "cap revoked export --out revoked.signed --valid-for 1d",
+    "cap revoked export --out delta.signed --valid-for 1d --delta-from revoked.signed",
+)
+@click.option("--out", required=True, metavar="FILE", help="Write it there, whole or not at all.")
+@click.option(
+    "--valid-for", required=True, metavar="WHEN", help="How long verifiers may go by it: 1d, 12h, 30m."
+)
+@click.option("--since", type=click.IntRange(min=0), metavar="REVISION", help="Only what came after this.")
+@click.option("--delta-from", metavar="FILE", help="Only what came after this file, which is checked first.")
+@private_key_option
+@store_option
+@click.pass_obj
+def export(
+    session: Session,
+    out: str,
+    valid_for: str,
+    since: int | None,
+    delta_from: str | None,
+    private_key: str | None,
+    store: str | None,
+) -> Result:
+    """Sign what is revoked, for verifiers that cannot reach the store.
+
+    A full list, or with --since or --delta-from what came after a revision. FILE is replaced. Past
+    --valid-for a verifier that got nothing newer denies, so export more often than that. --private-key may be
+    a key for this alone, and should be: it is used every day.
+    """
+    from capability.store.signed import SignedRevocations, export_delta, export_full
+
+    lasts = parse_moment(valid_for, "--valid-for")
+    if not isinstance(lasts, timedelta) or lasts < timedelta(seconds=1):
+        raise usage("--valid-for is a duration of a second or more", "write 1d, 12h or 30m")
+    if since is not None and delta_from is not None:
+        raise usage("both --since and --delta-from were given", "leave one of them out")
+    key = keyfiles.private_key(session, private_key)
+    if delta_from is not None:
+        since = SignedRevocations.load(delta_from, key.public_key).revision()
+    with open_existing(session, store) as opened:
+        if since is None:
+            data = export_full(opened, key, valid_for=lasts)
+        else:
+            data = export_delta(opened, key, since=since, valid_for=lasts)
+    write_file(Path(out), data, mode=0o644, overwrite=True)
+    from capability.store.signed_parts import read
+
+    (part,) = read(data, key.public_key, now=0)
+    said = _said(part.revision, part.issued, part.valid_until) | {"base": part.base, "ids": len(part.digests)}
+    what = "all that is revoked" if since is None else f"what was revoked after revision {since}"
+    return Result(
+        f"signed {what}: {_counted(len(part.digests))}, {len(data)} bytes, at revision {part.revision},"
+        f" valid until {said['valid_until']}",
+        {**said, "bytes": len(data)},
+    )
+
+
+@command(
+    "verify",
+    "cap revoked verify revoked.signed",
+    "cap revoked verify revoked.signed --revocations-key revoked.pub --json",
+)
+@click.argument("file")
+@click.option(
+    "--revocations-key",
+    metavar="KEY|FILE",
+    envvar="CAP_REVOCATIONS_KEY",
+    show_envvar=True,
+    help="The key that signs it, if it is not the issuer's.",
+)
+@root_options
+@click.pass_obj
+def verify(
+    session: Session, file: str, revocations_key: str | None, public_key: str | None, keys: str | None
+) -> Result:
+    """Check that FILE is signed, whole and not over, and show its revision, its times and how many ids.
+
+    The exit code is 5 for a file that a verifier would refuse.
+    """
+    from capability.store.signed import SignedRevocations
+
+    signer = revocations_key or session.config.revocations_key
+    if signer is None:
+        trusted = keyfiles.required_public_keys(session, public_key, keys)
+    else:
+        trusted = keyfiles.public_key(signer)
+    found = SignedRevocations.load(file, trusted)
+    said = _said(found.revision(), found.issued, found.valid_until)
+    return Result(
+        f"good: {_counted(len(found))}, at revision {said['revision']}, signed {said['issued']},"
+        f" valid until {said['valid_until']}",
+        {**said, "ids": len(found)},
+    )
+
+
+def _said(revision: int, issued: int, valid_until: int) -> dict[str, Any]:
+    return {"revision": revision, "issued": _moment(issued), "valid_until": _moment(valid_until)}
+
+
+def _moment(seconds: int) -> str:
+    return rfc_3339(datetime.fromtimestamp(min(seconds, DATE_MAX), UTC))
+
+
+def _counted(ids: int) -> str:
+    return "1 id" if ids == 1 else f"{ids} ids"
