@@ -42,8 +42,8 @@ bench: $(BENCH_DEPS) ## time this project beside biscuit-python
 fuzz: $(DEV_DEPS) ## N random cases against biscuit-python (N=100000)
 	$(BIN)/python -m tests.differential.fuzz $(N)
 
-soak: $(DEV_DEPS) ## kill a store's writer 200 times, for each store, and its server 50 times
-	CAP_KILLS=200 $(BIN)/pytest -q tests/store/test_crashes.py
+soak: $(DEV_DEPS) ## kill a store's writer 200 times, for each store, and its server 50 times; follow 100,000 ids
+	CAP_KILLS=200 CAP_FEED=100000 $(BIN)/pytest -q tests/store/test_crashes.py tests/store/test_feed.py
 
 vectors: $(DEV_DEPS) ## write spec/vectors again
 	$(BIN)/python -m spec.generate

@@ -31,7 +31,7 @@ def revoked() -> None:
     """List what is revoked; look a token up; sign what is revoked for others."""
 
 
-@command("list", "cap revoked", "cap revoked token", "cap revoked --id 5f2c...")
+@command("list", "cap revoked", "cap revoked list --json", "cap revoked token", "cap revoked --id 5f2c...")
 @token_argument
 @id_option
 @root_options
