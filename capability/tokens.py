@@ -222,7 +222,7 @@ class _Token:
         chain.next_signer(self._envelope)
         try:
             envelope = chain.append_external(self._envelope, block.payload, block.external)
-            decoded = decode_block(block.payload, self._symbols, self._keys, external=True)
+            decoded = decode_block(block.payload, self._symbols.copy(), self._keys, external=True)
         except BiscuitValidationError as error:
             raise BiscuitBuildError(
                 f"the third-party block does not fit this token: {error}", code=error.code

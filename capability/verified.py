@@ -89,12 +89,17 @@ class VerifiedChains:
                 break
         else:
             count, read = 0, _Read((), SymbolTable(), KeyTable())
-        for block, digest in zip(envelope.blocks[count:], digests[count:], strict=True):
-            symbols, keys = read.symbols.copy(), read.keys.copy()
-            decoded = decode_block(block.payload, symbols, keys, external=block.external is not None)
-            read = _Read((*read.blocks, decoded), symbols, keys)
-            tables = TABLE_FACTOR * (len(symbols) + len(keys))
-            self._read.put(digest, read, READ_FACTOR * len(block.payload) + tables)
+        if count == len(digests):
+            return read
+        # only whole tokens are kept: what descends from one has it as its prefix
+        symbols, keys = read.symbols.copy(), read.keys.copy()
+        blocks = list(read.blocks)
+        size = 0
+        for block in envelope.blocks[count:]:
+            blocks.append(decode_block(block.payload, symbols, keys, external=block.external is not None))
+            size += READ_FACTOR * len(block.payload)
+        read = _Read(tuple(blocks), symbols, keys)
+        self._read.put(digests[-1], read, size + TABLE_FACTOR * (len(symbols) + len(keys)))
         return read
 
 

@@ -83,20 +83,27 @@ def lifted(statement: Statement) -> Lifted | None:
     known = _lifted.get(id(statement))
     if known is not None and known[0] is statement:
         return known[1]
-    if isinstance(statement, Predicate):
-        return _lifted_fact(statement)
-    found = _lifted_check(statement) if isinstance(statement, Check) else _lifted_rule(statement)
+    found: Lifted | None
+    if isinstance(statement, Check):
+        found = _lifted_check(statement)
+    elif isinstance(statement, Rule):
+        found = _lifted_rule(statement)
+    else:
+        found = _lifted_fact(statement)
     remember(statement, found)
     return found
 
 
 def remember(statement: Statement, found: Lifted | None) -> None:
-    """Keeps how `statement` is taken apart, where that is known already."""
-    if found is not None and sum(map(term_size, found.constants)) > _MAX_CONSTANTS:
-        return
+    """Keeps how `statement` is taken apart, where that is known already and it is not too large."""
     if len(_lifted) >= _MAX_KNOWN:
         _lifted.clear()
     _lifted[id(statement)] = (statement, found)
+
+
+def small(constants: tuple[Term, ...]) -> bool:
+    """Returns whether `constants` are small enough for `remember`."""
+    return sum(map(term_size, constants)) <= _MAX_CONSTANTS
 
 
 def sizes_of(skeleton: Skeleton, constants: tuple[Term, ...]) -> Sizes:

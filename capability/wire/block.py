@@ -10,7 +10,7 @@ from capability.wire.decoder import Decoder, read_keys
 from capability.wire.encoder import Encoder
 from capability.wire.messages import parse, serialize, text, utf8, write_key
 from capability.wire.statements import NO_TERMS, StatementReader, StatementWriter
-from capability.wire.symbols import KeyTable, SymbolTable
+from capability.wire.symbols import KEY_COST, KeyTable, SymbolTable
 from capability.wire.versions import check_declared, needed_by_block, required_version
 
 __all__ = ["Block", "Encoded", "decode_block", "encode_block", "required_version"]
@@ -112,7 +112,10 @@ def decode_block(payload: bytes, symbols: SymbolTable, keys: KeyTable, *, extern
     if external:
         symbols, keys = SymbolTable(), KeyTable()
     new_symbols = tuple(map(text, message.symbols))
-    new_keys = read_keys(message.public_keys) if message.public_keys else ()
+    new_keys: tuple[KeyScope, ...] = ()
+    if message.public_keys:
+        spend(KEY_COST * len(message.public_keys))
+        new_keys = read_keys(message.public_keys)
     symbols.extend(new_symbols)
     keys.extend(new_keys)
     reader = StatementReader(symbols, keys, spend)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from capability.datalog.program import Check, KeyScope, Predicate
-from capability.datalog.skeletons import Lifted, Skeleton, lifted, remember, sizes_of
+from capability.datalog.skeletons import Lifted, Sizes, Skeleton, lifted, remember, sizes_of, small
 from capability.datalog.terms import ARRAY, DATE, MAP, NULL, NULL_TERM, SET, STRING, Term, make_set
 
 Literals: TypeAlias = tuple[bytes, ...]
@@ -59,7 +59,8 @@ class _Hole:
 @dataclass(frozen=True, slots=True)
 class Stencil(Generic[Statement]):
     """A statement with holes. `strings` are the numbers of those that it refers to as terms, each as often as
-    it does; `names` and `keys` what else it refers to, which was found under the numbers beside it.
+    it does; `names` and `keys` what else it refers to, which was found under the numbers beside it. `sizes`
+    are those of its constants where they do not depend on strings.
     """
 
     skeleton: Skeleton
@@ -71,12 +72,21 @@ class Stencil(Generic[Statement]):
     keys: tuple[KeyScope, ...]
     version: int
     name_size: int
+    sizes: Sizes | None
+    only_date: bool
 
     def fill(self, strings: Sequence[str], dates: Sequence[int]) -> Statement:
         """Returns the statement with these strings and dates."""
-        constants = tuple([hole.fill(strings, dates) for hole in self.holes])
-        statement: Statement = self.skeleton.fill(constants)
-        remember(statement, Lifted(self.skeleton, constants, sizes_of(self.skeleton, constants)))
+        skeleton = self.skeleton
+        if self.only_date:
+            constants: tuple[Term, ...] = ((DATE, dates[0]),)
+        else:
+            constants = tuple([hole.fill(strings, dates) for hole in self.holes])
+        statement: Statement = skeleton.fill(constants)
+        if self.sizes is not None:
+            remember(statement, Lifted(skeleton, constants, self.sizes))
+        elif small(constants):
+            remember(statement, Lifted(skeleton, constants, sizes_of(skeleton, constants)))
         return statement
 
 
@@ -134,6 +144,8 @@ def make(
         tuple(keys.values()),
         version,
         sum(map(len, names.values())),
+        None if strings else known.sizes,
+        [hole.kind for hole in holes] == [DATE],
     )
     if sorted(found) != list(range(len(dates))) or stencil.fill(meant, dates) != statement:
         return None
