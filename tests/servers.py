@@ -193,10 +193,14 @@ class RedisServer:
     def __init__(self, redis_server: str, *settings: str) -> None:
         self._program = redis_server
         self._settings = settings
-        self._folder = Path(tempfile.mkdtemp(prefix="cap-redis-"))
-        self._log = self._folder / "log"
+        self.folder = Path(tempfile.mkdtemp(prefix="cap-redis-"))
+        self._log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
+
+    def version(self) -> tuple[int, ...]:
+        """Returns the version of Redis that the server is, or is like."""
+        return tuple(map(int, self.execute("INFO", "server")["redis_version"].split(".")))
 
     def url(self, options: str = "", *, login: str = "", database: int = 0) -> str:
         """Returns the URL of a store."""
@@ -213,7 +217,7 @@ class RedisServer:
             self._process = subprocess.Popen(
                 [
                     *(self._program, "--port", str(self.port), "--bind", "127.0.0.1"),
-                    *("--dir", str(self._folder), "--save", "", "--appendonly", "yes"),
+                    *("--dir", str(self.folder), "--save", "", "--appendonly", "yes"),
                     *("--appendfsync", "always", *self._settings),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -240,10 +244,20 @@ class RedisServer:
             self._process.kill()
             self._process.wait(timeout=START_SECONDS)
 
+    def pause(self) -> None:
+        """Lets the server do nothing, with its connections open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Ends a pause."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def remove(self) -> None:
         """Stops the server and deletes what it kept."""
         self.kill()
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self.folder)
 
 
 def start_redis(*settings: str) -> RedisServer:

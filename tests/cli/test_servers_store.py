@@ -3,11 +3,19 @@
 import pytest
 
 from tests.cli.conftest import Shell
-from tests.servers import PostgresServer
+from tests.servers import PostgresServer, RedisServer
 
 
 def test_all_that_a_store_is_for(issuer: Shell, postgres: PostgresServer, database: str) -> None:
-    issuer.env["CAP_STORE"] = postgres.url(database)
+    use(issuer, postgres.url(database), postgres.url(database, password="not-this-one"))
+
+
+def test_all_that_a_store_in_redis_is_for(issuer: Shell, redis_server: RedisServer, redis_url: str) -> None:
+    use(issuer, redis_url, redis_server.url(login="cap:not-this-one@"))
+
+
+def use(issuer: Shell, url: str, wrong_password: str) -> None:
+    issuer.env["CAP_STORE"] = url
     assert issuer.cap("list").exit == 5
     assert "revision 0" in issuer.ok("store", "init")
     token = issuer.ok("mint", 'user("ann");', "--name", "laptop", "--owner", "ann")
@@ -24,14 +32,16 @@ def test_all_that_a_store_is_for(issuer: Shell, postgres: PostgresServer, databa
         ["audit", "list"],
     ):
         issuer.ok(*arguments)
-    issuer.env["CAP_STORE"] = postgres.url(database, password="not-this-one")
+    issuer.env["CAP_STORE"] = wrong_password
     for arguments in (["list"], ["verify"], ["store", "init"]):
         run = issuer.cap(*arguments, stdin=token)
         assert run.exit == 5
         assert "not-this-one" not in run.stderr + run.text
 
 
-@pytest.mark.parametrize("url", ["postgresql://u:secret@h/db", "postgresql://u@h/db?password=secret"])
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:secret@h/db", "postgresql://u@h/db?password=secret", "redis://:secret@h/0"]
+)
 def test_a_password_is_no_argument(issuer: Shell, url: str) -> None:
     for arguments in (["list"], ["store", "init"], ["verify", "token"]):
         run = issuer.cap(*arguments, "--store", url)

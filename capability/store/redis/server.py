@@ -259,6 +259,8 @@ class Server:
             )
         if word == "other":
             raise StoreSchemaError(f"{where} are now another store than the one that was opened")
+        if word == "denied":
+            raise StoreUnavailable(f"{self.address} cannot be used: {_SAID['NOPERM']}")
         if word == "lost":
             raise StoreSchemaError(f"the store in {where} has lost {_text(answer[1])}")
         found = int(answer[1])
@@ -319,7 +321,7 @@ def _text(value: Any) -> str:
 def _code(error: Exception) -> str:
     """Returns the code of a server's error, which older servers put behind words about the script."""
     words = str(error).replace("-", " ").replace(":", " ").split()
-    if isinstance(error, redis.exceptions.NoPermissionError):
+    if isinstance(error, redis.exceptions.NoPermissionError) or "ACL" in words:
         return "NOPERM"
     if isinstance(error, redis.exceptions.ReadOnlyError):
         return "READONLY"

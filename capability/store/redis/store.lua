@@ -463,4 +463,18 @@ function commands.audit()
   return {'ok', revision, found}
 end
 
+-- An error in the middle of a script does not undo what it has done, so rights are looked at before.
+local WRITES = {register = true, revoke = true, rule = true, prune = true, note = true, adopt = true}
+if WRITES[COMMAND] and redis.acl_check_cmd then
+  local may = redis.acl_check_cmd('HSET', META, 'x', 'x')
+    and redis.acl_check_cmd('HDEL', PREFIX .. 'revoked', 'x')
+    and redis.acl_check_cmd('HINCRBY', PREFIX .. 'sizes', 'x', 1)
+    and redis.acl_check_cmd('ZADD', PREFIX .. 'expiring', 1, 'x')
+    and redis.acl_check_cmd('ZREM', PREFIX .. 'expiring', 'x')
+    and redis.acl_check_cmd('XADD', PREFIX .. 'feed', '*', 'x', 'x')
+    and redis.acl_check_cmd('XDEL', PREFIX .. 'feed', '1-0')
+    and redis.acl_check_cmd('RENAME', PREFIX .. 'feed', PREFIX .. 'feed')
+  if not may then return {'denied'} end
+end
+
 return commands[COMMAND]()
