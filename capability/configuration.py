@@ -12,6 +12,7 @@
     prefixes = ["sct_user_"]           # what else may stand before a token that is read
     expires = "90d"                    # what `cap mint` gives when nothing else is said
     max_stale = 10                     # seconds; `Guard.from_env` then follows the store, and asks it no more
+    [serve]                            # what `cap serve` does: see capability.sidecar.settings
 
 Relative paths are relative to the file that holds them.
 """
@@ -19,6 +20,7 @@ Relative paths are relative to the file that holds them.
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +33,7 @@ _PUBLIC_TEXT: Final = re.compile(r"[a-z0-9]+/[0-9a-fA-F]*")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The settings of one cap.toml, paths resolved; None where it says nothing."""
+    """The settings of one cap.toml, which is `file`, paths resolved; None where it says nothing."""
 
     public_key: str | None = None
     keys: str | None = None
@@ -45,6 +47,8 @@ class Config:
     prefix: str | None = None
     prefixes: tuple[str, ...] = ()
     max_stale: float | None = None
+    serve: Mapping[str, Any] | None = None
+    file: Path | None = None
 
 
 def find() -> Path | None:
@@ -110,7 +114,7 @@ def parse(path: Path, content: bytes, mode: int) -> Config:
         raise ConfigurationError(
             f"{str(path)!r} is not TOML: {reason}", "compare it with the example in the docs", "config.toml"
         ) from error
-    names = [field.name for field in fields(Config)]
+    names = [field.name for field in fields(Config) if field.name != "file"]
     for name in values:
         if name not in names:
             raise ConfigurationError(
@@ -139,6 +143,8 @@ def parse(path: Path, content: bytes, mode: int) -> Config:
         prefix=_string(path, values, "prefix"),
         prefixes=_strings(path, values, "prefixes"),
         max_stale=_seconds(path, values, "max_stale"),
+        serve=values.get("serve"),
+        file=path,
     )
 
 

@@ -21,7 +21,7 @@ from capability.datalog.limits import GUARD_LIMITS, Limits
 from capability.datalog.program import Predicate, Program
 from capability.datalog.shapes import Unsure
 from capability.datalog.terms import DATE_MAX
-from capability.deciding import UNASKED, Decider, Question
+from capability.deciding import Decider, Question
 from capability.decision import Decision, Outcome
 from capability.externs import ExternCallable, adapt, require_callable
 from capability.keys import PublicKey
@@ -96,7 +96,6 @@ class Guard:
         "_fast",
         "_patterns",
         "_replacing",
-        "_revoking",
         "_setup",
         "_token_facts",
     )
@@ -134,7 +133,6 @@ class Guard:
             require_callable(name, function)
         self._clock = time.time if clock is None else clock
         self._decider = Decider(revocations, limits, adapt(extern_funcs or {}), checked_prefixes(prefixes))
-        self._revoking = revocations is not None
         self._patterns = patterns_of(answers)
         self._counts = dict.fromkeys(Outcome, 0)
         self._allowed = self._fast = 0
@@ -238,9 +236,8 @@ class Guard:
         ValueError for an empty list, a value that does not fit, or several facts where one is meant.
         """
         setup = self._setup
-        moment = self._clock()
-        now = int(moment) if type(moment) is float and 0 <= moment <= DATE_MAX else _seconds(moment)
-        if type(token) is not str and not isinstance(token, str | bytes):
+        now = self._now()
+        if not isinstance(token, str | bytes):
             raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
         known = setup.known.get(token)
         values = (operation, application, resource, tenant)
@@ -331,7 +328,7 @@ class Guard:
         form = known.forms.get(key)
         if form is None or now >= known.valid_until:
             return None
-        status = self._decider.cleared(known) if self._revoking else UNASKED
+        status = self._decider.cleared(known)
         if status is None:
             return None
         try:

@@ -39,6 +39,10 @@ class Session:
 
         return load(self._config_path)
 
+    def anew(self) -> "Session":
+        """Returns a session that reads its configuration again."""
+        return Session(self._config_path)
+
     def minting_prefix(self, flag: str | None) -> str:
         """Returns what to put before a new token: `flag`, else $CAP_PREFIX, else what is configured."""
         given = flag if flag is not None else os.environ.get("CAP_PREFIX") or self.config.prefix

@@ -1,0 +1,262 @@
+"""`cap serve`: the check beside a service in any language."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from capability.cli.failures import Exit, Failure, usage
+from capability.cli.group import command
+from capability.cli.inputs import Session
+from capability.cli.options import root_options, store_option
+from capability.cli.output import Result, one_line, print_error_line
+
+if TYPE_CHECKING:
+    from capability.sidecar.settings import Settings
+
+_HINT = "see the example in docs/sidecar.md"
+
+
+@command(
+    "serve",
+    "cap serve --public-key root.key.pub --listen tcp:8181",
+    "cap serve --listen unix:/run/cap/cap.sock --behind nginx --policy policy.datalog --admin tcp:9901",
+    "cap serve --check",
+)
+@click.option(
+    "--listen",
+    multiple=True,
+    metavar="ADDRESS",
+    envvar="CAP_LISTEN",
+    show_envvar=True,
+    help="Where the check listens: unix:/PATH, tcp:PORT or tcp:ADDRESS:PORT; repeatable.",
+)
+@click.option(
+    "--behind",
+    metavar="PROXY",
+    envvar="CAP_BEHIND",
+    show_envvar=True,
+    help="Who asks there: envoy, nginx, traefik, caddy, haproxy, or plain.",
+)
+@click.option("--admin", metavar="ADDRESS", help="Where /livez, /readyz, /metrics and /status are served.")
+@click.option(
+    "--api", metavar="ADDRESS", help="Where AuthZEN, introspection, revocation and keys are served."
+)
+@click.option("--grpc", metavar="ADDRESS", help="Where Envoy's ext_authz over gRPC is served.")
+@click.option("--public", is_flag=True, help="Let other hosts connect to a tcp: address.")
+@click.option(
+    "--policy",
+    metavar="FILE",
+    help="Who is let in.  [env var: CAP_POLICY; default: methods are read, write and delete]",
+)
+@click.option("--application", "-a", help="Which application the requests are for.")
+@root_options
+@store_option
+@click.option("--max-stale", type=float, metavar="SECONDS", help="How old revocations may be.  [default: 30]")
+@click.option("--workers", type=int, metavar="N", help="Processes that decide.  [default: 1]")
+@click.option("--check", is_flag=True, help="Only say what would be served, and what is odd about it.")
+@click.pass_obj
+def serve(session: Session, /, check: bool, **flags: Any) -> Result:
+    """Serve the check that proxies and applications ask on every request, until SIGTERM.
+
+    What is said by [serve] of cap.toml holds where no option says otherwise. Without a policy a genuine
+    token may do what its own checks let pass: GET, HEAD and OPTIONS are the operation read; POST, PUT and
+    PATCH are write, DELETE is delete, and the path is the resource.
+
+    Policies, keys and cap.toml are read again when they change, and on SIGHUP. What cannot be used is
+    refused, and what held before goes on.
+    """
+    settings = _settings(session, flags)
+    if check:
+        return _checked(settings)
+    try:
+        from capability.sidecar.server import Server
+    except ImportError as error:
+        raise usage(
+            f"the sidecar needs {error.name}", "pip install 'capability-tokens[sidecar]'", "sidecar.missing"
+        ) from error
+    from capability.sidecar.settings import SettingsError
+
+    files = [] if session.config.file is None else [str(session.config.file)]
+    server = Server(
+        settings,
+        reread=lambda: _reread(session, flags),
+        files=files,
+        warn=lambda route, warning: print_error_line("warning", f"route {route}: {one_line(warning)}"),
+    )
+    try:
+        server.run(lambda addresses: print_error_line("serving", ", ".join(addresses)))
+    except SettingsError as error:
+        raise _refused(error) from error
+    except OSError as error:
+        raise usage(
+            f"cannot serve: {error.strerror or error}", "choose another address", "serve.address"
+        ) from error
+    return Result("", {})
+
+
+def _settings(session: Session, flags: Mapping[str, Any]) -> "Settings":
+    from capability.sidecar.settings import SettingsError
+
+    try:
+        return _read(session, flags)
+    except SettingsError as error:
+        raise _refused(error) from error
+
+
+def _reread(session: Session, flags: Mapping[str, Any]) -> "Settings":
+    """Returns what the files say now; raises SettingsError for whatever is wrong with them."""
+    from capability.sidecar.settings import SettingsError
+
+    try:
+        return _read(session.anew(), flags)
+    except Failure as error:
+        raise SettingsError(error.message) from error
+
+
+def _read(session: Session, flags: Mapping[str, Any]) -> "Settings":
+    from capability.sidecar.settings import read_settings
+
+    config = session.config
+    table: dict[str, Any] = dict(config.serve or {})
+    listeners = [
+        {
+            "address": address,
+            "serves": serves,
+            **({"behind": flags["behind"]} if serves == "check" and flags["behind"] else {}),
+        }
+        for serves, addresses in (
+            ("check", flags["listen"]),
+            ("admin", _one(flags["admin"])),
+            ("api", _one(flags["api"])),
+            ("grpc", _one(flags["grpc"])),
+        )
+        for address in addresses
+    ]
+    given = {each["serves"] for each in listeners}
+    configured = table.get("listen", [])
+    if given and isinstance(configured, list):
+        kept = [
+            each for each in configured if isinstance(each, dict) and each.get("serves", "check") not in given
+        ]
+        table["listen"] = [*kept, *listeners]
+    for name in ("application", "max_stale", "workers"):
+        if flags[name] is not None:
+            table[name] = flags[name]
+    base = Path.cwd() if config.file is None else config.file.absolute().parent
+    settings = read_settings(table, base, public=flags["public"])
+    policy = flags["policy"] or os.environ.get("CAP_POLICY")
+    if policy is not None:
+        here = str(Path(policy).absolute())
+        settings = replace(settings, routes=tuple(replace(each, policy=here) for each in settings.routes))
+    elif config.policy is not None:
+        settings = replace(
+            settings,
+            routes=tuple(replace(each, policy=each.policy or config.policy) for each in settings.routes),
+        )
+    return replace(
+        settings,
+        keys=_keys(session, flags, settings.keys),
+        store=flags["store"] or settings.store or config.store,
+    )
+
+
+def _one(address: str | None) -> Sequence[str]:
+    return () if address is None else (address,)
+
+
+def _keys(session: Session, flags: Mapping[str, Any], configured: str | None) -> str:
+    """Returns where the keys are: by a flag, the environment, [serve], or the rest of cap.toml."""
+    from capability.sidecar.keysource import check_place
+
+    config = session.config
+    choices = (
+        (flags["public_key"], flags["keys"]),
+        (os.environ.get("CAP_PUBLIC_KEY", "").strip() or None, os.environ.get("CAP_KEYS") or None),
+        (None, configured),
+        (config.public_key, config.keys),
+    )
+    for key, key_set in choices:
+        if key is not None and key_set is not None:
+            raise usage("both a public key and a key set were given", "name one of the two")
+        place = key or key_set
+        if place is not None:
+            try:
+                check_place(place)
+            except ValueError as error:
+                raise usage(str(error), "name a file, or an https:// URL") from error
+            return place
+    raise usage(
+        "no public key was given, so nothing can be verified",
+        "pass the issuer's key with --public-key, or set CAP_PUBLIC_KEY",
+        "usage.no_key",
+    )
+
+
+def _checked(settings: "Settings") -> Result:
+    """Returns what would be served. Keys and policies are read as for serving, but nothing is opened."""
+    from capability.sidecar.guards import build_routes
+    from capability.sidecar.keysource import KeySource, KeysUnavailable
+    from capability.sidecar.settings import SettingsError
+
+    notes: list[str] = []
+    try:
+        assert settings.keys is not None
+        keys = KeySource(settings.keys).read()
+        routes = build_routes(
+            settings.routes,
+            keys,
+            lambda on_stale: None,
+            warn=lambda route, warning: notes.append(f"route {route}: {one_line(warning)}"),
+        )
+    except KeysUnavailable as error:
+        raise Failure(
+            Exit.TOKEN_OR_KEY, "key.format", str(error), "name a key, a key set, or their file"
+        ) from error
+    except SettingsError as error:
+        raise _refused(error) from error
+    lines = [
+        f"{each.address}  {each.serves.value}"
+        + (f", behind {each.behind}" if each.serves.value == "check" else "")
+        for each in settings.listen
+    ]
+    lines += [
+        f"{route.host or 'any host'} {route.path}  {policy.policy or 'the built-in policy'}"
+        for route, policy in zip(routes, settings.routes, strict=True)
+    ]
+    lines.append(f"keys  {keys!r}")
+    if settings.store is None:
+        lines.append("revocations  none: nothing is ever revoked")
+    elif settings.follow:
+        lines.append(f"revocations  followed, {settings.max_stale:g} s old at most")
+    else:
+        lines.append("revocations  the store is asked on every request")
+    data = {
+        "listen": [
+            {"address": str(each.address), "serves": each.serves.value, "behind": each.behind}
+            for each in settings.listen
+        ],
+        "routes": [
+            {
+                "name": each.name,
+                "host": each.host,
+                "path": each.path,
+                "policy": each.policy,
+                "on_stale": each.on_stale.value,
+            }
+            for each in settings.routes
+        ],
+        "keys": settings.keys,
+        "follow": settings.follow,
+        "max_stale": settings.max_stale,
+        "workers": settings.workers,
+        "warnings": notes,
+    }
+    return Result("\n".join(lines), data, notes=tuple(notes))
+
+
+def _refused(error: Exception) -> Failure:
+    return Failure(Exit.USAGE, "serve.settings", str(error), _HINT)

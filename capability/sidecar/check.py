@@ -1,0 +1,185 @@
+"""The check: a proxy's question in, the guard's decision out, as a status and headers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from time import perf_counter_ns
+from typing import Final, Protocol
+
+from capability.decision import Decision, Outcome
+from capability.errors import StoreError
+from capability.http.bearer import MalformedRequest, bearer_token, request_token
+from capability.http.problems import NO_TOKEN, OF_OUTCOME, Problem, malformed, problem_of
+from capability.revocation import RevisedSource
+from capability.sidecar.facts import state
+from capability.sidecar.identity import header_value, joined
+from capability.sidecar.messages import Answer, BadRequest, Headers
+from capability.sidecar.paths import Paths, split
+from capability.sidecar.profiles import API_KEY, AUTHORIZATION, MIN_REVISION, Original, Profile, Reader
+from capability.sidecar.routes import (
+    DECISION_ID,
+    HEADER,
+    IDENTITY,
+    REASON,
+    REVOCATION_ID,
+    SUBJECT,
+    TENANT,
+    Routes,
+    bare_host,
+)
+from capability.sidecar.tally import Tally
+
+NO_ROUTE: Final = Problem(
+    name="no-policy",
+    status=403,
+    title="Nothing is allowed here",
+    detail="no policy is about this host and path",
+    error="insufficient_scope",
+)
+
+NO_LOG: Final = Problem(
+    name="log-full",
+    status=503,
+    title="Decisions cannot be logged",
+    detail="the decision could not be written down",
+    retry_after=5,
+)
+
+_SCHEMES: Final = (b"Bearer ", b"bearer ")
+_MAX_REVISION_DIGITS: Final = 19
+
+
+class DecisionLog(Protocol):
+    """Keeps decisions for those who ask later."""
+
+    def offer(self, decision: Decision, original: Original, route: str) -> bool:
+        """Takes a decision; returns False when it is not kept and therefore no yes may leave."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSettings:
+    """What a listener's check depends on beside the routes.
+
+    `chosen` are request headers (lower case) that are stated as `http_header(name, value)`. `source` is where
+    the guards' revocations come from, asked when a client names a revision that it wants to be known.
+    """
+
+    profile: Profile
+    paths: Paths = Paths.STRICT
+    chosen: tuple[bytes, ...] = ()
+    realm: str = "cap"
+    api_key: bool = False
+    source: RevisedSource | None = None
+    blocking: bool = False
+
+
+class Check:
+    """Answers for one listener. Every yes holds every identity header, empty where nothing is known."""
+
+    max_body = 0
+
+    def __init__(
+        self, routes: Routes, settings: CheckSettings, tally: Tally, log: DecisionLog | None = None
+    ) -> None:
+        self.blocking = settings.blocking
+        self._routes = routes
+        self._settings = settings
+        self._tally = tally
+        self._log = log
+        answered = frozenset((*IDENTITY, *routes.headers))
+        chosen = frozenset(settings.chosen)
+        self._reader = Reader(settings.profile, chosen, answered, api_key=settings.api_key)
+        self._statuses = settings.profile.statuses
+
+    def handle(self, method: str, target: str, headers: Headers, body: bytes, peer: str | None) -> Answer:
+        """Returns 200 with identity headers for a yes, and a problem for a no."""
+        started = perf_counter_ns()
+        reason, answer = self._answer(method, target, headers, peer)
+        self._tally.answered(reason, perf_counter_ns() - started)
+        return answer
+
+    def _answer(self, method: str, target: str, headers: Headers, peer: str | None) -> tuple[str, Answer]:
+        settings = self._settings
+        try:
+            found = self._reader.read(headers)
+            token = self._token(found)
+            original = self._reader.original(method, target, found, peer)
+            path, query = split(original.target, settings.paths)
+            host = bare_host(original.host)
+            if token is None:
+                return "no_token", self._no(NO_TOKEN)
+            route = self._routes.find(host, path)
+            if route is None:
+                return "no_route", self._no(NO_ROUTE)
+            if MIN_REVISION in found and not self._knows(found[MIN_REVISION]):
+                return Outcome.STORE_UNAVAILABLE.value, self._no(OF_OUTCOME[Outcome.STORE_UNAVAILABLE])
+            stated = state(original, path, query, host, found, settings.chosen)
+        except (BadRequest, MalformedRequest) as error:
+            return "malformed", self._no(malformed(str(error)))
+        decision = route.form.check(token, *stated)
+        if self._log is not None and not self._log.offer(decision, original, route.name):
+            return "log_full", self._no(NO_LOG, decision)
+        if decision.outcome is Outcome.ALLOWED:
+            return "allowed", Answer(HTTPStatus.OK, self._identity(decision))
+        if decision.outcome is Outcome.INVALID_TOKEN and AUTHORIZATION in found:
+            try:
+                bearer_token([found[AUTHORIZATION].decode("latin-1")])
+            except MalformedRequest as error:
+                return "malformed", self._no(malformed(str(error)), decision)
+        return decision.outcome.value, self._no(problem_of(decision), decision)
+
+    def _token(self, found: Mapping[bytes, bytes]) -> str | None:
+        """Returns the token's text, or what stands where it should: the guard then refuses it as no token.
+
+        Bearer and one word is what nearly all send, and tokens are long: that is not looked at again here.
+        """
+        value = found.get(AUTHORIZATION)
+        if value is not None and value[:7] in _SCHEMES and b"," not in value and b" " not in value[7:]:
+            if API_KEY in found:
+                raise MalformedRequest("there is more than one credential")
+            return value[7:].decode("latin-1")
+        sent = [
+            (name.decode("ascii"), found[name].decode("latin-1"))
+            for name in (AUTHORIZATION, API_KEY)
+            if name in found
+        ]
+        return request_token(sent, api_key=self._settings.api_key)
+
+    def _knows(self, wanted: bytes) -> bool:
+        """True when the revocations are at the revision that the client wants known; raises BadRequest."""
+        if not wanted.isdigit() or len(wanted) > _MAX_REVISION_DIGITS:
+            raise BadRequest("request.min_revision", "X-Cap-Min-Revision is a number")
+        source = self._settings.source
+        try:
+            return source is not None and source.revision() >= int(wanted)
+        except StoreError:
+            return False
+
+    def _identity(self, decision: Decision) -> tuple[tuple[bytes, bytes], ...]:
+        """Returns every identity header. The names of all routes' policies are there, whichever decided."""
+        said: dict[bytes, list[str]] = {}
+        tenants = []
+        for answer in decision.answers:
+            values = [value for _, value in answer.terms]
+            if answer.name == HEADER:
+                said.setdefault(values[0].lower().encode(), []).append(str(values[1]))
+            else:
+                tenants.append(str(values[0]))
+        ids = decision.revocation_ids
+        return (
+            (SUBJECT, b"" if decision.subject is None else header_value(decision.subject)),
+            (TENANT, header_value(tenants[0]) if len(tenants) == 1 else b""),
+            (REVOCATION_ID, ids[0].encode() if ids else b""),
+            (DECISION_ID, decision.decision_id.encode()),
+            *((name, joined(said.get(name, ()))) for name in self._routes.headers),
+        )
+
+    def _no(self, problem: Problem, decision: Decision | None = None) -> Answer:
+        headers = [
+            (name.lower().encode(), value.encode()) for name, value in problem.headers(self._settings.realm)
+        ]
+        headers.append((REASON, problem.name.encode()))
+        if decision is not None:
+            headers.append((DECISION_ID, decision.decision_id.encode()))
+        return Answer(self._statuses.get(problem.status, problem.status), tuple(headers), problem.body())

@@ -1,0 +1,106 @@
+"""The revocations that a sidecar decides by: a copy in memory, which follows the store as it comes and goes.
+
+A sidecar starts although its store does not answer yet; until it has, nothing is allowed.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Final
+
+from capability.errors import StoreError, StoreUnavailable
+from capability.revocation import RevocationStatus
+from capability.store.follower import Follower
+from capability.store.protocol import Store
+
+RETRY: Final = 1.0
+"""Seconds between attempts to open a store."""
+
+
+class Feed:
+    """Opens a store by `open_store` and follows it from a thread of its own, until it is closed."""
+
+    def __init__(self, open_store: Callable[[], Store], *, poll: float) -> None:
+        self._open_store = open_store
+        self._poll = poll
+        self._failures = 0
+        self._follower: Follower | None = None
+        self._closing = threading.Event()
+        self._exits = ExitStack()
+        self._thread = threading.Thread(target=self._open, name="cap-feed", daemon=True)
+
+    def start(self) -> None:
+        """Begins to open the store, and returns at once."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops following, and closes the store."""
+        self._closing.set()
+        self._thread.join()
+        self._exits.close()
+
+    @property
+    def follower(self) -> Follower:
+        """The copy; raises StoreUnavailable before there is one."""
+        if self._follower is None:
+            raise StoreUnavailable("the store of revocations has not answered yet")
+        return self._follower
+
+    def age(self) -> float | None:
+        """Returns how old the copy may be, in seconds; None before there is one."""
+        return None if self._follower is None else self._follower.age()
+
+    def revision(self) -> int | None:
+        """Returns the revision of the copy; None before there is one."""
+        return None if self._follower is None else self._follower.revision()
+
+    @property
+    def failures(self) -> int:
+        """How often the store did not answer."""
+        return self._failures + (0 if self._follower is None else self._follower.failures)
+
+    def __len__(self) -> int:
+        return 0 if self._follower is None else len(self._follower)
+
+    def _open(self) -> None:
+        while not self._closing.is_set():
+            try:
+                with ExitStack() as opening:
+                    store = opening.enter_context(self._open_store())
+                    follower = opening.enter_context(Follower(store, max_stale=None, interval=self._poll))
+                    self._exits = opening.pop_all()
+            except StoreError:
+                self._failures += 1
+                self._closing.wait(RETRY)
+            else:
+                self._follower = follower
+                return
+
+
+class Bounded:
+    """A view of a feed that answers nothing once the copy is older than `max_stale` seconds.
+
+    None goes on for ever with what is known: an operator writes that down for a route that must stay up.
+    """
+
+    def __init__(self, feed: Feed, max_stale: float | None) -> None:
+        self._feed = feed
+        self._max_stale = max_stale
+
+    in_memory = True
+
+    def status(self, revocation_ids: Sequence[bytes]) -> RevocationStatus:
+        """Returns what the copy knows of these ids; raises StoreUnavailable when it is too old."""
+        status = self._feed.follower.status(revocation_ids)
+        self._check(status.age)
+        return status
+
+    def revision(self) -> int:
+        """Returns the revision of the copy; raises StoreUnavailable when it is too old."""
+        follower = self._feed.follower
+        self._check(follower.age())
+        return follower.revision()
+
+    def _check(self, age: float) -> None:
+        if self._max_stale is not None and age > self._max_stale:
+            raise StoreUnavailable(f"what is known of revocations is {age:.1f} s old")

@@ -1,0 +1,128 @@
+"""What a worker decides by at this moment, and how it is replaced while requests go on.
+
+A change is built beside what is there, and takes its place only when all of it can be used. What is there
+goes on otherwise, and status and metrics say that something newer was refused.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from capability.keys import PublicKey
+from capability.keyset import KeySet
+from capability.revocation import RevocationSource
+from capability.sidecar.feed import Bounded, Feed
+from capability.sidecar.guards import build_routes
+from capability.sidecar.keysource import KeySource, KeysUnavailable
+from capability.sidecar.routes import Routes
+from capability.sidecar.settings import OnStale, Settings, SettingsError
+from capability.sidecar.tally import Tally
+
+NO_KEYS: Final = "no root keys were read yet"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One generation: settings, keys and routes that fit together. `revision` is a hash of the policies."""
+
+    settings: Settings
+    keys: KeySet | PublicKey
+    routes: Routes
+    revision: str
+    since: float
+
+
+class Live:
+    """Holds the state, and replaces it. `changed` is called with each new one, in whatever thread that is.
+
+    `reload` and `refresh_keys` may be called from any thread; requests see the old state or the new one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tally: Tally,
+        feed: Feed | None,
+        *,
+        strict: RevocationSource | None = None,
+        warn: Callable[[str, str], None] = lambda route, warning: None,
+    ) -> None:
+        self._changing = threading.Lock()
+        self._tally = tally
+        self._feed = feed
+        self._strict = strict
+        self._warn = warn
+        self._settings = settings
+        self.state: State | None = None
+        self.changed: Callable[[State], None] = lambda state: None
+        self.problem: str | None = NO_KEYS
+        """Why the last change was refused; None when it was not."""
+        self.keys_read_at: float | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that hold now."""
+        return self._settings
+
+    def load(self) -> None:
+        """Reads keys and policies for the first time; raises SettingsError and KeysUnavailable."""
+        with self._changing:
+            self._replace(self._settings, self._read_keys(self._settings))
+
+    def reload(self, settings: Settings | None = None) -> bool:
+        """Reads everything anew; returns whether it was taken."""
+        with self._changing:
+            try:
+                wanted = self._settings if settings is None else settings
+                self._replace(wanted, self._read_keys(wanted))
+            except (SettingsError, KeysUnavailable) as error:
+                self.refused(str(error))
+                return False
+            self._tally.happened("reloads")
+            return True
+
+    def refused(self, reason: str) -> None:
+        """Notes that something newer could not be used."""
+        self.problem = reason
+        self._tally.happened("reloads_failed")
+
+    def refresh_keys(self) -> bool:
+        """Fetches the keys again and replaces them where they changed; returns whether they were read."""
+        with self._changing:
+            try:
+                keys = self._read_keys(self._settings)
+                if self.state is None:
+                    self._replace(self._settings, keys)
+                elif keys != self.state.keys:
+                    for route in self.state.routes:
+                        route.guard.replace(keys=keys)
+                    self.state = replace(self.state, keys=keys)
+            except (SettingsError, KeysUnavailable) as error:
+                self._tally.happened("refresh_failures_keys")
+                self.problem = str(error)
+                return False
+            return True
+
+    def _read_keys(self, settings: Settings) -> KeySet | PublicKey:
+        assert settings.keys is not None
+        keys = KeySource(settings.keys).read()
+        self.keys_read_at = time.time()
+        return keys
+
+    def _replace(self, settings: Settings, keys: KeySet | PublicKey) -> None:
+        routes = build_routes(settings.routes, keys, self._revocations(settings), warn=self._warn)
+        digest = hashlib.sha256("\n".join(route.source for route in routes).encode()).hexdigest()
+        self._settings = settings
+        self.state = State(settings, keys, routes, digest[:16], time.time())
+        self.problem = None
+        self.changed(self.state)
+
+    def _revocations(self, settings: Settings) -> Callable[[OnStale], RevocationSource | None]:
+        if self._feed is None:
+            return lambda on_stale: self._strict
+        bounded = Bounded(self._feed, settings.max_stale)
+        unbounded = Bounded(self._feed, None)
+        return lambda on_stale: unbounded if on_stale is OnStale.ALLOW else bounded

@@ -1,0 +1,134 @@
+"""What each proxy sends to a check, and what it makes of an answer.
+
+A profile is trusted only on a listener that was declared for that proxy, and only the headers that this proxy
+sets itself are read: whatever else a client sends under such a name means nothing.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from capability.sidecar.messages import BadRequest, Headers
+
+AUTHORIZATION: Final = b"authorization"
+API_KEY: Final = b"x-api-key"
+MIN_REVISION: Final = b"x-cap-min-revision"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Where the original request stands in a check request; None: in the check request itself.
+
+    `client` holds the address of the client at its end: a proxy appends to what it received.
+    `statuses` are answers that the proxy would turn into an error of its own, and what it gets instead.
+    """
+
+    name: str
+    method: bytes | None = None
+    target: bytes | None = None
+    host: bytes = b"host"
+    client: bytes | None = None
+    statuses: dict[int, int] = field(default_factory=dict)
+
+
+PROFILES: Final = {
+    profile.name: profile
+    for profile in (
+        Profile("plain"),
+        Profile("envoy", client=b"x-forwarded-for"),
+        # nginx makes 500 of every status but 2xx, 401 and 403
+        Profile(
+            "nginx",
+            method=b"x-original-method",
+            target=b"x-original-uri",
+            host=b"x-original-host",
+            client=b"x-real-ip",
+            statuses={400: 401},
+        ),
+        Profile(
+            "traefik",
+            method=b"x-forwarded-method",
+            target=b"x-forwarded-uri",
+            host=b"x-forwarded-host",
+            client=b"x-forwarded-for",
+        ),
+        Profile(
+            "caddy",
+            method=b"x-forwarded-method",
+            target=b"x-forwarded-uri",
+            host=b"x-forwarded-host",
+            client=b"x-forwarded-for",
+        ),
+        Profile(
+            "haproxy",
+            method=b"x-original-method",
+            target=b"x-original-uri",
+            host=b"x-original-host",
+            client=b"x-real-ip",
+        ),
+    )
+}
+"""The profiles by the word of `--behind`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The request that a client sent to the proxy. `client` is its address, None where nobody tells."""
+
+    method: str
+    target: str
+    host: str
+    client: str | None
+
+
+class Reader:
+    """Takes the headers apart that mean something, in one pass, and refuses what is said twice.
+
+    `chosen` are more headers, whose values are stated as facts. `answered` are names that the answer sets:
+    an alias of one (`x_cap_subject`) would reach the service as if it were ours, and is refused as well.
+    """
+
+    def __init__(
+        self, profile: Profile, chosen: frozenset[bytes], answered: frozenset[bytes], *, api_key: bool
+    ) -> None:
+        self.profile = profile
+        own = (profile.method, profile.target, profile.host, profile.client)
+        names = {AUTHORIZATION, MIN_REVISION, *chosen, *(each for each in own if each is not None)}
+        self._read = frozenset(names | {API_KEY} if api_key else names)
+        self._guarded = self._read | answered
+
+    def read(self, headers: Headers) -> dict[bytes, bytes]:
+        """Returns the headers that mean something by their names in lower case; raises BadRequest."""
+        found: dict[bytes, bytes] = {}
+        for name, value in headers:
+            name = name.lower()
+            if name in self._read:
+                if name in found:
+                    raise BadRequest("request.header", f"the request has {_shown(name)} twice")
+                found[name] = value
+            elif b"_" in name and name.replace(b"_", b"-") in self._guarded:
+                raise BadRequest("request.alias", f"the request has an alias of {_shown(name)}")
+        return found
+
+    def original(self, method: str, target: str, found: dict[bytes, bytes], peer: str | None) -> Original:
+        """Returns the client's request; raises BadRequest when the proxy did not say what it must."""
+        profile = self.profile
+        try:
+            if profile.method is not None:
+                method = found[profile.method].decode("ascii")
+            if profile.target is not None:
+                target = found[profile.target].decode("ascii")
+            host = found.get(profile.host, b"").decode("ascii")
+            client = peer
+            if profile.client is not None:
+                said = found.get(profile.client)
+                client = None if said is None else said.rpartition(b",")[2].strip().decode("ascii")
+        except KeyError as error:
+            name = _shown(error.args[0])
+            raise BadRequest("request.proxy", f"the proxy did not send {name}, see docs/proxies.md") from None
+        except UnicodeDecodeError:
+            raise BadRequest("request.header", "a header of the request is not ASCII") from None
+        return Original(method, target, host.lower(), client)
+
+
+def _shown(name: bytes) -> str:
+    return name.decode("ascii", "replace")

@@ -1,0 +1,312 @@
+"""What `cap serve` does, as it is written in cap.toml.
+
+    [serve]
+    keys = "https://issuer.example/.well-known/biscuit-web-keys"   # or a file; default: as for every command
+    store = "postgresql://..."       # default: as for every command
+    follow = true                    # false: ask the store on every request (strict)
+    max_stale = 30                   # seconds
+    on_stale = "deny"                # or "allow": go on with what is known
+    application = "orders"           # stated for every request
+    headers = ["x-tenant"]           # stated as http_header(name, value)
+    realm = "cap"
+    api_key = false                  # true: X-API-Key holds a token too
+    workers = 1
+    drain_time = 10                  # seconds
+    decisions = "denied"             # which ones are logged: none, denied, all
+    log = "stderr"                   # or a file, or "store"
+    when_full = "drop"               # or "deny": what happens when the log cannot keep up
+
+    [[serve.listen]]
+    address = "unix:/run/cap/cap.sock"
+    behind = "nginx"
+    mode = "0660"
+    paths = "strict"
+
+    [[serve.listen]]
+    address = "tcp:127.0.0.1:9901"
+    serves = "admin"                 # check (the default), api, admin, grpc
+
+    [[serve.route]]
+    host = "api.example.com"
+    path = "/orders"
+    policy = "orders.datalog"
+    application = "orders"
+    on_stale = "allow"
+
+Relative paths are relative to the file that holds them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from capability.http.problems import checked_realm
+from capability.sidecar.addresses import Inherited, Tcp, Unix, parse_address
+from capability.sidecar.paths import Paths
+from capability.sidecar.profiles import PROFILES
+
+DEFAULT_ADDRESS: Final = "unix:/run/cap/cap.sock"
+
+_T = TypeVar("_T")
+_Word = TypeVar("_Word", bound=StrEnum)
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message names it."""
+
+
+class Serves(StrEnum):
+    """What a listener is for."""
+
+    CHECK = "check"
+    API = "api"
+    ADMIN = "admin"
+    GRPC = "grpc"
+
+
+class OnStale(StrEnum):
+    """What holds when the revocations are older than they may be."""
+
+    DENY = "deny"
+    ALLOW = "allow"
+
+
+class Logged(StrEnum):
+    """Which decisions are logged."""
+
+    NONE = "none"
+    DENIED = "denied"
+    ALL = "all"
+
+
+class WhenFull(StrEnum):
+    """What happens to a decision that the log cannot take."""
+
+    DROP = "drop"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """One socket, and what is spoken there."""
+
+    address: Unix | Tcp | Inherited
+    serves: Serves = Serves.CHECK
+    behind: str = "plain"
+    paths: Paths = Paths.STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSettings:
+    """A policy (a file; None: the built-in one) and the requests that it is for."""
+
+    name: str
+    host: str | None = None
+    path: str = "/"
+    policy: str | None = None
+    application: str | None = None
+    tenant: str | None = None
+    on_stale: OnStale = OnStale.DENY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of it; times are in seconds. None: as for every command of `cap`."""
+
+    listen: tuple[Listener, ...]
+    routes: tuple[RouteSettings, ...]
+    keys: str | None = None
+    keys_refresh: float = 300.0
+    store: str | None = None
+    follow: bool = True
+    poll: float = 0.5
+    max_stale: float = 30.0
+    headers: tuple[str, ...] = ()
+    realm: str = "cap"
+    api_key: bool = False
+    workers: int = 1
+    drain_time: float = 10.0
+    decisions: Logged = Logged.DENIED
+    log: str = "stderr"
+    log_capacity: int = 10_000
+    when_full: WhenFull = WhenFull.DROP
+
+
+def read_settings(table: Mapping[str, Any], base: Path, *, public: bool = False) -> Settings:
+    """Returns the settings of a `[serve]` table whose file is in `base`; raises SettingsError.
+
+    A listener that others than this host can reach is refused unless `public` says that it is meant.
+    """
+    known = _Table(
+        "serve", table, (*_NAMES, "listen", "route", "policy", "application", "tenant", "on_stale")
+    )
+    listeners = tuple(_listener(each, public) for each in known.tables("listen", _LISTENER_NAMES))
+    default = RouteSettings(
+        name="default",
+        policy=known.path("policy", base),
+        application=known.text("application"),
+        tenant=known.text("tenant"),
+        on_stale=known.word("on_stale", OnStale, OnStale.DENY),
+    )
+    routes = tuple(_route(each, base, default) for each in known.tables("route", _ROUTE_NAMES))
+    keys, log = known.text("keys"), known.text("log") or "stderr"
+    settings = Settings(
+        listen=listeners or (Listener(address=parse_address(DEFAULT_ADDRESS)),),
+        routes=routes or (default,),
+        keys=keys if keys is None or "://" in keys else str(base / keys),
+        keys_refresh=known.seconds("keys_refresh", 300.0),
+        store=known.text("store"),
+        follow=known.flag("follow", True),
+        poll=known.seconds("poll", 0.5),
+        max_stale=known.seconds("max_stale", 30.0),
+        headers=tuple(each.lower() for each in known.texts("headers")),
+        realm=known.text("realm") or "cap",
+        api_key=known.flag("api_key", False),
+        workers=known.number("workers", 1, 256),
+        drain_time=known.seconds("drain_time", 10.0),
+        decisions=known.word("decisions", Logged, Logged.DENIED),
+        log=log if log in ("stderr", "store") else str(base / log),
+        log_capacity=known.number("log_capacity", 10_000, 10_000_000),
+        when_full=known.word("when_full", WhenFull, WhenFull.DROP),
+    )
+    _check(settings)
+    return settings
+
+
+def _listener(table: "_Table", public: bool) -> Listener:
+    mode = table.text("mode") or "0660"
+    try:
+        address = parse_address(table.required("address"), int(mode, 8))
+    except ValueError as error:
+        raise SettingsError(f"{table.name}: {error}") from error
+    if isinstance(address, Tcp) and not address.is_loopback and not (public or table.flag("public", False)):
+        raise SettingsError(
+            f"{table.name}: {address} can be reached by other hosts: if that is meant, write public = true"
+        )
+    behind = table.text("behind") or "plain"
+    if behind not in PROFILES:
+        raise SettingsError(f"{table.name}.behind is one of {', '.join(PROFILES)}, not {behind[:40]!r}")
+    return Listener(
+        address=address,
+        serves=table.word("serves", Serves, Serves.CHECK),
+        behind=behind,
+        paths=table.word("paths", Paths, Paths.STRICT),
+    )
+
+
+def _route(table: "_Table", base: Path, default: RouteSettings) -> RouteSettings:
+    path = table.text("path") or "/"
+    if not path.startswith("/"):
+        raise SettingsError(f"{table.name}.path starts with a /")
+    host = table.text("host")
+    return RouteSettings(
+        name=table.text("name") or f"{host or ''}{path}",
+        host=None if host is None else host.lower(),
+        path=path,
+        policy=table.path("policy", base) or default.policy,
+        application=table.text("application") or default.application,
+        tenant=table.text("tenant") or default.tenant,
+        on_stale=table.word("on_stale", OnStale, default.on_stale),
+    )
+
+
+def _check(settings: Settings) -> None:
+    """Raises SettingsError for what no single setting shows."""
+    try:
+        checked_realm(settings.realm)
+    except ValueError as error:
+        raise SettingsError(f"serve.realm: {error}") from error
+    addresses = [str(each.address) for each in settings.listen if str(each.address)[-2:] != ":0"]
+    for kind, values in (("address", addresses), ("route", [each.name for each in settings.routes])):
+        twice = next((each for each in values if values.count(each) > 1), None)
+        if twice is not None:
+            raise SettingsError(f"serve: the {kind} {twice[:60]!r} is there twice")
+    if not settings.follow and any(each.on_stale is OnStale.ALLOW for each in settings.routes):
+        raise SettingsError("serve.on_stale: without follow nothing is known that could be gone on with")
+
+
+class _Table:
+    """A table of the file; what it holds is taken out with its type, and what nobody knows is refused."""
+
+    def __init__(self, name: str, values: object, known: Sequence[str]) -> None:
+        if not isinstance(values, Mapping):
+            raise SettingsError(f"{name} is a table")
+        for each in values:
+            if each not in known:
+                from difflib import get_close_matches
+
+                close = get_close_matches(str(each).replace("-", "_"), known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(known)}"
+                raise SettingsError(f"{name}: there is no setting {str(each)[:40]!r}; {hint}")
+        self.name = name
+        self._values = values
+
+    def _get(self, name: str, fits: Callable[[Any], bool], what: str, default: _T) -> Any | _T:
+        value = self._values.get(name)
+        if value is None:
+            return default
+        if not fits(value):
+            raise SettingsError(f"{self.name}.{name} is {what}")
+        return value
+
+    def text(self, name: str) -> str | None:
+        return self._get(name, lambda value: isinstance(value, str) and bool(value), "a text", None)
+
+    def required(self, name: str) -> str:
+        value = self.text(name)
+        if value is None:
+            raise SettingsError(f"{self.name} has no {name}")
+        return value
+
+    def texts(self, name: str) -> Sequence[str]:
+        found: Sequence[str] = self._get(
+            name,
+            lambda value: isinstance(value, list) and all(isinstance(each, str) and each for each in value),
+            "a list of texts",
+            (),
+        )
+        return found
+
+    def flag(self, name: str, default: bool) -> bool:
+        return bool(self._get(name, lambda value: isinstance(value, bool), "true or false", default))
+
+    def number(self, name: str, default: int, most: int) -> int:
+        return int(
+            self._get(name, lambda value: type(value) is int and 1 <= value <= most, f"1 to {most}", default)
+        )
+
+    def seconds(self, name: str, default: float) -> float:
+        return float(
+            self._get(
+                name,
+                lambda value: type(value) in (int, float) and 0 < value < 1e9,
+                "a positive number of seconds",
+                default,
+            )
+        )
+
+    def word(self, name: str, words: type[_Word], default: _Word) -> _Word:
+        value = self._values.get(name, default.value)
+        try:
+            return words(value)
+        except ValueError as error:
+            raise SettingsError(
+                f"{self.name}.{name} is one of {', '.join(each.value for each in words)}"
+            ) from error
+
+    def path(self, name: str, base: Path) -> str | None:
+        value = self.text(name)
+        return None if value is None else str(base / value)
+
+    def tables(self, name: str, known: Sequence[str]) -> list["_Table"]:
+        values = self._values.get(name, [])
+        if not isinstance(values, list):
+            raise SettingsError(f"{self.name}.{name} is written as [[{self.name}.{name}]]")
+        return [_Table(f"{self.name}.{name} {at}", each, known) for at, each in enumerate(values, 1)]
+
+
+_NAMES: Final = tuple(each.name for each in fields(Settings) if each.name not in ("listen", "routes"))
+_LISTENER_NAMES: Final = ("address", "serves", "behind", "paths", "mode", "public")
+_ROUTE_NAMES: Final = ("name", "host", "path", "policy", "application", "tenant", "on_stale")

@@ -1,0 +1,127 @@
+"""`cap serve` as a process, and a client of it."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+TIMEOUT: Final = 20.0
+
+
+class Sidecar:
+    """A running `cap serve`: its addresses in the order of its listeners, and what it wrote."""
+
+    def __init__(self, process: "subprocess.Popen[str]", addresses: list[str], errors: Path) -> None:
+        self.process = process
+        self.addresses = addresses
+        self.errors = errors
+
+    def ask(
+        self,
+        at: int = 0,
+        target: str = "/",
+        *,
+        token: str | None = None,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Returns status, headers (in lower case) and body of an answer of a listener."""
+        sent = dict(headers or {})
+        if token is not None:
+            sent["Authorization"] = f"Bearer {token}"
+        with contextlib.closing(connect(self.addresses[at])) as connection:
+            connection.request(method, target, body=body, headers=sent)
+            answer = connection.getresponse()
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, found, answer.read()
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to the process that was started."""
+        os.kill(self.process.pid, number)
+
+    def stop(self) -> int:
+        """Ends it by SIGTERM and returns its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.process.wait(TIMEOUT)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT)
+        self.sock.connect(self._path)
+
+
+def connect(address: str) -> http.client.HTTPConnection:
+    """Returns a connection to `unix:/path` or `tcp:host:port`."""
+    kind, _, rest = address.partition(":")
+    if kind == "unix":
+        return _UnixConnection(rest)
+    host, _, port = rest.rpartition(":")
+    return http.client.HTTPConnection(host.strip("[]"), int(port), timeout=TIMEOUT)
+
+
+@contextlib.contextmanager
+def sidecar(
+    folder: Path, *arguments: str, config: str | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[Sidecar]:
+    """Runs `cap serve` in `folder` (with a cap.toml of `config`) until the end of the block."""
+    if config is not None:
+        (folder / "cap.toml").write_text(config)
+    errors = folder / "serve.err"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CAP_")}
+    with errors.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "capability.cli", "serve", *arguments],
+            cwd=folder,
+            env={**kept, "PYTHONPATH": str(ROOT), "HOME": str(folder), **(environment or {})},
+            stderr=file,
+            stdout=file,
+            text=True,
+        )
+    try:
+        yield Sidecar(process, _addresses(process, errors), errors)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _addresses(process: "subprocess.Popen[str]", errors: Path) -> list[str]:
+    end = time.monotonic() + TIMEOUT
+    while time.monotonic() < end:
+        for line in errors.read_text().splitlines():
+            if line.startswith("serving: "):
+                return line.removeprefix("serving: ").split(", ")
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    raise AssertionError(f"cap serve did not start: {errors.read_text()}")
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = TIMEOUT) -> bool:
+    """Returns whether `holds` becomes true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if holds():
+                return True
+        time.sleep(0.02)
+    return False

@@ -1,0 +1,338 @@
+"""`cap serve` as a process: workers, reloads, revocations that come and go, and an orderly end."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from capability import Biscuit, KeyPair
+from capability.keyset import KeySet
+from capability.store import create_store
+from tests.sidecar.processes import ROOT as PROJECT
+from tests.sidecar.processes import connect, sidecar, wait_until
+from tests.sidecar.tokens import ROOT, mint
+
+KEY = repr(ROOT.public_key)
+TCP = '[[serve.listen]]\naddress = "tcp:0"\n[[serve.listen]]\naddress = "tcp:0"\nserves = "admin"\n'
+
+
+def config(body: str = "", listeners: str = TCP, key: str = KEY) -> str:
+    """Returns a cap.toml whose [serve] holds `body`."""
+    return f'public_key = "{key}"\n[serve]\n{body}\n{listeners}'
+
+
+def ids(token: str) -> list[bytes]:
+    return list(Biscuit.from_base64(token, ROOT.public_key).canonical_revocation_ids)
+
+
+def test_it_decides_behind_a_unix_socket_that_others_cannot_open(tmp_path: Path) -> None:
+    path = tmp_path / "cap.sock"
+    with sidecar(tmp_path, "--public-key", KEY, "--listen", f"unix:{path}") as server:
+        assert server.ask(token=mint())[0] == 200
+        assert server.ask()[0] == 401
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert server.stop() == 0
+    assert not path.exists()
+
+
+def test_a_socket_that_nobody_serves_is_replaced_and_one_in_use_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "cap.sock"
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()
+    with sidecar(tmp_path, "--public-key", KEY, "--listen", f"unix:{path}") as server:
+        other = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "capability.cli",
+                "serve",
+                "--public-key",
+                KEY,
+                "--listen",
+                f"unix:{path}",
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert other.returncode == 2
+        assert "somebody listens" in other.stderr
+        assert server.ask(token=mint())[0] == 200
+
+
+def test_several_workers_decide_and_count_together(tmp_path: Path) -> None:
+    with sidecar(tmp_path, config=config("workers = 2")) as server:
+        for _ in range(40):
+            assert server.ask(token=mint())[0] == 200
+        metrics = server.ask(1, "/metrics")[2].decode()
+    assert 'cap_decisions_total{reason="allowed",result="allow"} 40.0' in metrics
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+    with sidecar(tmp_path, config=config("workers = 2")) as server:
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        assert wait_until(lambda: len(children.read_text().split()) == 2)
+        before = children.read_text().split()
+        os.kill(int(before[0]), signal.SIGKILL)
+        assert wait_until(lambda: len(set(children.read_text().split()) - set(before)) == 1)
+        assert server.ask(token=mint())[0] == 200
+        assert server.stop() == 0
+
+
+def test_a_policy_that_changes_holds_without_a_request_lost(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.datalog"
+    policy.write_text("allow if true")
+    statuses: list[int] = []
+    stop = threading.Event()
+    with sidecar(tmp_path, config=config('policy = "policy.datalog"')) as server:
+        token = mint()
+
+        def ask_on() -> None:
+            while not stop.is_set():
+                statuses.append(server.ask(token=token)[0])
+
+        asking = threading.Thread(target=ask_on)
+        asking.start()
+        try:
+            policy.write_text("deny if true")
+            server.signal(signal.SIGHUP)
+            assert wait_until(lambda: server.ask(token=token)[0] == 403)
+            policy.write_text("allow if")  # is no policy: the old one goes on
+            server.signal(signal.SIGHUP)
+            assert wait_until(lambda: json.loads(server.ask(1, "/status")[2])["problem"] is not None)
+            assert server.ask(token=token)[0] == 403
+            assert b"cap_reloads_failed_total 1.0" in server.ask(1, "/metrics")[2]
+            policy.write_text("allow if user($u)")  # seen without a signal
+            assert wait_until(lambda: server.ask(token=token)[0] == 200)
+        finally:
+            stop.set()
+            asking.join()
+    assert set(statuses) == {200, 403}
+
+
+def test_a_bad_configuration_keeps_the_old_one(tmp_path: Path) -> None:
+    with sidecar(tmp_path, config=config()) as server:
+        (tmp_path / "cap.toml").write_text(config("no_such = 1"))
+        assert wait_until(lambda: "no_such" in (json.loads(server.ask(1, "/status")[2])["problem"] or ""))
+        assert server.ask(token=mint())[0] == 200
+
+
+def test_what_has_begun_is_answered_when_it_ends(tmp_path: Path) -> None:
+    with sidecar(tmp_path, config=config()) as server:
+        connection = connect(server.addresses[0])
+        connection.connect()
+        connection.sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + mint().encode())
+        time.sleep(0.1)
+        server.signal(signal.SIGTERM)
+        time.sleep(0.1)
+        connection.sock.sendall(b"\r\n\r\n")
+        answer = connection.sock.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+        connection.close()
+        assert server.process.wait(10) == 0
+
+
+def test_a_revocation_reaches_the_sidecar(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/cap.db"
+    with (
+        create_store(url) as store,
+        sidecar(tmp_path, config=config(f'store = "{url}"\npoll = 0.05')) as server,
+    ):
+        token = mint()
+        assert wait_until(lambda: server.ask(token=token)[0] == 200)
+        revision = store.revoke(ids(token)[:1])
+        assert wait_until(lambda: server.ask(token=token)[0] == 401, 5)
+        wanted = {"X-Cap-Min-Revision": str(revision)}
+        assert server.ask(token=mint(), headers=wanted)[0] == 200
+        assert server.ask(token=mint(), headers={"X-Cap-Min-Revision": str(revision + 1)})[0] == 503
+
+
+def test_a_strict_sidecar_asks_the_store_on_every_request(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/cap.db"
+    with (
+        create_store(url) as store,
+        sidecar(tmp_path, config=config(f'store = "{url}"\nfollow = false')) as server,
+    ):
+        token = mint()
+        for _ in range(3):
+            assert server.ask(token=token)[0] == 200
+        store.revoke(ids(token)[:1])
+        assert server.ask(token=token)[0] == 401
+
+
+def test_without_the_store_it_is_not_ready_and_recovers_by_itself(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/cap.db"
+    open_route = '[[serve.route]]\npath = "/"\n[[serve.route]]\npath = "/open"\non_stale = "allow"\n'
+    settings = config(f'store = "{url}"\npoll = 0.05\nmax_stale = 0.5', TCP + open_route)
+    with sidecar(tmp_path, config=settings) as server:
+        token = mint()
+        status, _, reasons = server.ask(1, "/readyz")
+        assert (status, b"has not answered" in reasons) == (503, True)
+        assert server.ask(token=token)[0] == 503
+        assert server.ask(token=token, target="/open")[0] == 503  # nothing is known yet, so not even here
+        assert server.ask(1, "/livez")[0] == 200
+        create_store(url).close()
+        assert wait_until(lambda: server.ask(1, "/readyz")[0] == 200)
+        assert server.ask(token=token)[0] == 200
+        (tmp_path / "cap.db").rename(tmp_path / "away.db")
+        for more in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                (tmp_path / f"cap.db{more}").rename(tmp_path / f"away.db{more}")
+        assert wait_until(lambda: server.ask(token=token)[0] == 503)
+        assert server.ask(token=token, target="/open")[0] == 200
+        assert server.ask(1, "/readyz")[0] == 503
+
+
+@contextlib.contextmanager
+def web_keys(answers: list[str]) -> Iterator[str]:
+    """Serves the first of `answers` as an issuer's web keys."""
+
+    class Keys(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = answers[0].encode()
+            self.send_response(200 if body else 503)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Keys) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/.well-known/biscuit-web-keys"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_keys_are_fetched_and_fetched_again(tmp_path: Path) -> None:
+    mine, other = (KeySet.from_keys({1: key.public_key}).to_json() for key in (ROOT, KeyPair()))
+    answers = [""]
+    with web_keys(answers) as url:
+        settings = f'[serve]\nkeys = "{url}"\nkeys_refresh = 0.1\n{TCP}'
+        with sidecar(tmp_path, config=settings) as server:
+            assert server.ask(token=mint())[0] == 503
+            assert server.ask(1, "/readyz")[0] == 503
+            answers[0] = mine
+            assert wait_until(lambda: server.ask(token=mint())[0] == 200)
+            answers[0] = "nonsense"
+            time.sleep(0.3)
+            assert server.ask(token=mint())[0] == 200
+            answers[0] = other
+            assert wait_until(lambda: server.ask(token=mint())[0] == 401)
+
+
+def test_systemd_may_hand_the_socket_over(tmp_path: Path) -> None:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    program = (
+        "import os,sys; os.dup2(int(sys.argv[1]), 3); os.set_inheritable(3, True);"
+        "os.environ['LISTEN_PID'] = str(os.getpid());"
+        "os.execv(sys.executable, [sys.executable, '-m', 'capability.cli', 'serve', '--listen', 'fd:check'])"
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(PROJECT),
+        "CAP_PUBLIC_KEY": KEY,
+        "LISTEN_FDS": "1",
+        "LISTEN_FDNAMES": "check",
+        "HOME": str(tmp_path),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(listener.fileno())],
+        pass_fds=[listener.fileno()],
+        env=environment,
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+    )
+    listener.close()
+    try:
+
+        def allowed() -> bool:
+            connection = connect(f"tcp:127.0.0.1:{port}")
+            connection.request("GET", "/", headers={"Authorization": f"Bearer {mint()}"})
+            with contextlib.closing(connection):
+                return connection.getresponse().status == 200
+
+        assert wait_until(allowed)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_the_decision_log_tells_what_was_denied_and_never_a_token(tmp_path: Path) -> None:
+    log = tmp_path / "decisions.jsonl"
+    with sidecar(tmp_path, config=config('log = "decisions.jsonl"')) as server:
+        denied = mint(operations=["write"])
+        assert server.ask(token=denied, target="/orders?secret=1")[0] == 403
+        assert server.ask(token=mint())[0] == 200
+        assert wait_until(lambda: log.read_text().endswith("\n"))
+        log.rename(tmp_path / "rotated.jsonl")
+        server.signal(signal.SIGHUP)
+        assert wait_until(log.exists)
+        assert server.ask(token=denied)[0] == 403
+        assert wait_until(lambda: log.read_text().endswith("\n"))
+    lines = [json.loads(each) for each in (tmp_path / "rotated.jsonl").read_text().splitlines()]
+    assert [(each["outcome"], each["path"], each["subject"]) for each in lines] == [
+        ("denied", "/orders", "ann")
+    ]
+    assert lines[0]["revocation_ids"] == [each.hex() for each in ids(denied)]
+    written = (tmp_path / "rotated.jsonl").read_text() + log.read_text() + server.errors.read_text()
+    assert denied not in written
+    assert "secret" not in written
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("max_stale = -1", "max_stale"),
+        ("workers = 0", "workers"),
+        ('behind = "nginx"', "no setting"),
+        ('on_stale = "perhaps"', "on_stale"),
+        ("log = 1", "log"),
+        ('policy = "missing.datalog"', "missing.datalog"),
+        ('realm = "a\\"b"', "realm"),
+        ('keys = "http://issuer.example/keys"', "https"),
+        ('[[serve.listen]]\naddress = "tcp:0.0.0.0:0"', "other hosts"),
+        ('[[serve.listen]]\naddress = "tcp:70000"', "no address"),
+        ('[[serve.listen]]\naddress = "unix:relative"', "absolute"),
+        ('[[serve.listen]]\naddress = "tcp:0"\nbehind = "apache"', "behind"),
+        ('[[serve.listen]]\naddress = "tcp:8181"\n[[serve.listen]]\naddress = "tcp:8181"', "twice"),
+        ('[[serve.route]]\npath = "a"', "path"),
+        ('[[serve.route]]\npath = "/a"\n[[serve.route]]\npath = "/a/"', "same host and path"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_refused_with_its_name(
+    body: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "cap.toml").write_text(f'public_key = "{KEY}"\n[serve]\n{body}\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "capability.cli", "serve", "--check"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
