@@ -1,0 +1,128 @@
+"""The examples run, with a guard by the environment, as their heads say."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from celery.contrib.testing.worker import start_worker
+from fastmcp.client.transports import StdioTransport
+from mcp.shared.exceptions import MCPError
+
+from capability import BiscuitBuilder, KeyPair
+from capability.integrations.clients import CapAuth
+from capability.integrations.mcp_client import CapClient
+from tests.integrations.servers import asgi_server, wsgi_server
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples/integrations"
+ROOT = KeyPair()
+ALICE = BiscuitBuilder('user("alice"); right("read"); right("refund"); right("write"); right("call")').build(
+    ROOT.private_key
+)
+ENVIRONMENT = {
+    "CAP_PUBLIC_KEY": repr(ROOT.public_key),
+    "CAP_POLICY": "allow if user($user), operation($operation), right($operation)",
+    "CAP_STORE": "none",
+}
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+
+def assert_web(port: int) -> None:
+    """Fails unless the service reads and refunds for whoever may."""
+    address = f"http://127.0.0.1:{port}/items/7"
+    with httpx.Client(auth=CapAuth(ALICE)) as alice:
+        assert alice.get(address).json() == {"item": 7, "for": "alice"}
+        assert alice.post(f"{address}/refund").json() == {"refunded": 7, "for": "alice"}
+    with httpx.Client(auth=CapAuth(ALICE, attenuate={"operation": ["read", "write"]})) as reader:
+        assert reader.get(address).status_code == 200
+        assert reader.post(f"{address}/refund").status_code == 403
+    assert httpx.get(address).status_code == 401
+
+
+def test_starlette() -> None:
+    from examples.integrations.starlette_app import make_app
+
+    with asgi_server(make_app()) as port:
+        assert_web(port)
+
+
+def test_fastapi() -> None:
+    from examples.integrations.fastapi_app import make_app
+
+    with asgi_server(make_app()) as port:
+        assert_web(port)
+
+
+def test_flask() -> None:
+    from examples.integrations.flask_app import make_app
+
+    with wsgi_server(make_app()) as port:
+        assert_web(port)
+
+
+def test_django() -> None:
+    program = (
+        "import sys; from examples.integrations.django_app import make_app\n"
+        "from tests.integrations.servers import wsgi_server\n"
+        "with wsgi_server(make_app()) as port: print(port, flush=True); sys.stdin.read()"
+    )
+    path = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent.parent)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env=path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        try:
+            assert_web(int(server.stdout.readline()))
+        finally:
+            server.communicate()
+
+
+def test_grpc() -> None:
+    from examples.integrations.grpc_server import make_server
+
+    server = make_server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        get: Any = channel.unary_unary("/shop.Items/Get")
+        sent = [("authorization", f"Bearer {ALICE.to_base64()}")]
+        assert get(b"7", metadata=sent, timeout=5) == b"item 7 for alice"
+        with pytest.raises(grpc.RpcError):
+            get(b"7", timeout=5)
+    server.stop(None).wait()
+
+
+def test_celery() -> None:
+    from examples.integrations.celery_app import make_app, send
+
+    app = make_app("memory://", "cache+memory://")
+    app.conf.update(worker_hijack_root_logger=False, broker_transport_options={"polling_interval": 0.01})
+    with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR"):
+        assert send(app, ALICE.to_base64(), 7) == "refunded order 7 for alice"
+
+
+def test_mcp() -> None:
+    transport = StdioTransport(
+        sys.executable, [str(EXAMPLES / "mcp_server.py")], env=dict(os.environ), keep_alive=False
+    )
+    small = ALICE.attenuate(source='check all tool_argument($n, $v), $n != "amount" || $v <= 100')
+
+    async def run() -> None:
+        async with CapClient(transport, token=small) as client:
+            paid = await client.call_tool("refund", {"order": 7, "amount": 20})
+            assert paid.data == "refunded 20 of order 7"
+            with pytest.raises(MCPError, match="does not allow"):
+                await client.call_tool("refund", {"order": 7, "amount": 2000})
+
+    asyncio.run(run())
