@@ -40,6 +40,14 @@ def checked_prefixes(prefixes: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({checked_prefix(each) for each in prefixes}, key=lambda each: (-len(each), each)))
 
 
+def may_have_prefix(text: str) -> bool:
+    """False when no prefix that may be configured is before `text`, as with most tokens that have none.
+
+    A token's first bytes are ASCII as a rule, whose base64 has neither `_` nor `-`.
+    """
+    return _PREFIX.match(text) is not None
+
+
 def split_prefix(text: str, prefixes: tuple[str, ...]) -> tuple[str, str]:
     """Returns the prefix of a text, "" if none of `prefixes` (of `checked_prefixes`) is, and the rest.
 

@@ -81,20 +81,20 @@ class Session:
     def read_token(self, source: str | None, *, raw: bool = False) -> str:
         """Returns the text of a token, without a configured prefix, which `token_prefix` then has.
 
-        Nobody needs a configuration to narrow a token: one that cannot be read is a failure only where the
-        text is no token without it.
+        Nobody needs a configuration to narrow a token: it is not looked for where no prefix can be, and one
+        that cannot be read is a failure only where the text is no token without it.
         """
+        from capability.prefixes import may_have_prefix, split_prefix
+
         text = self._token_text(source, raw=raw)
+        if raw or not may_have_prefix(text):
+            return text
         try:
-            prefixes = () if raw else self.prefixes
+            prefixes = self.prefixes
         except Failure:
             if _is_token(text):
                 return text
             raise
-        if not prefixes:
-            return text
-        from capability.prefixes import split_prefix
-
         self.token_prefix, text = split_prefix(text, prefixes)
         return text
 

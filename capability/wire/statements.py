@@ -9,26 +9,30 @@ of that, by Decoder and Encoder, and looked up after. What is refused is not rem
 from collections.abc import Callable, Container, Iterable, Mapping
 from threading import Lock
 from types import MappingProxyType
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
 from capability.datalog.program import Check, KeyScope, Predicate, Rule
 from capability.datalog.terms import BOOL, BYTES, DATE, INTEGER, STRING, Term
 from capability.wire import schema_pb2
+from capability.wire.dates import Literals, split
 from capability.wire.decoder import Decoder
 from capability.wire.encoder import Encoder, TemplateEncoder
 from capability.wire.messages import parse, serialize
-from capability.wire.stencils import Literals, Stencil, split
-from capability.wire.stencils import make as make_stencil
 from capability.wire.symbols import KeyTable, SymbolTable
 from capability.wire.versions import MIN_VERSION, Statement, needed_to_read, needed_to_write
+
+if TYPE_CHECKING:
+    from capability.wire.stencils import Stencil
 
 MAX_STATEMENTS: Final = 4096
 """How many statements are remembered in each direction; the oldest make room."""
 MAX_SIZE: Final = 512
 """How long the bytes and strings of a remembered statement may be together."""
 _MAX_NUMBERINGS: Final = 8
+_TIMES: Final = 4
+"""How often much the same is read anew before a stencil is made: more often than in one token, as a rule."""
 
 NO_TERMS: Final[Mapping[str, Term]] = MappingProxyType({})
 
@@ -242,7 +246,7 @@ class _Reading(Generic[_Statement]):
             decoder, parse(message, form)
         )
         self.numbers = _Memory[bytes, _Numbers]()
-        self.stencils = _Memory[Literals, dict[_Fixed, Stencil[Any]]]()
+        self.stencils = _Memory[Literals, dict[_Fixed, "Stencil[Any]"]]()
         self.seen = _Memory[Literals, int]()
         self.statements: _Memory[_Meaning, tuple[_Statement, int, int]] = _Memory()
 
@@ -319,11 +323,14 @@ class StatementReader:
     def _make_stencil(
         self, reading: _Reading[_Statement], form: bytes, found: tuple[_Statement, int, int]
     ) -> None:
-        """Makes a stencil when much the same was read anew a second time."""
+        """Makes a stencil when much the same was read anew a few times."""
         statement, version, _ = found
+        if isinstance(statement, Rule):
+            return
         literals, _ = split(form)
-        if isinstance(statement, Rule) or literals not in reading.seen:
-            reading.seen.remember(literals, 1)
+        times = reading.seen.get(literals, 0) + 1
+        if times < _TIMES:
+            reading.seen.remember(literals, times)
             return
 
         def read(
@@ -334,7 +341,10 @@ class StatementReader:
         ) -> object:
             return reading.decode(Decoder(string, key, name), form)
 
-        stencil = make_stencil(form, statement, version, read, self._symbols.symbol, self._keys.key)
+        # not loaded by a process that reads one token
+        from capability.wire.stencils import make
+
+        stencil = make(form, statement, version, read, self._symbols.symbol, self._keys.key)
         if stencil is not None:
             fixed = reading.stencils.get(literals, {})
             if len(fixed) < _MAX_NUMBERINGS:

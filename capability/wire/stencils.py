@@ -6,7 +6,6 @@ stencil when they are the same but for numbers of five bytes where the stencil h
 the same way; names and keys must be the same.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -14,18 +13,14 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 from capability.datalog.program import Check, KeyScope, Predicate
 from capability.datalog.skeletons import Lifted, Sizes, Skeleton, lifted, remember, sizes_of, small
 from capability.datalog.terms import ARRAY, DATE, MAP, NULL, NULL_TERM, SET, STRING, Term, make_set
+from capability.wire.dates import FIRST, join, split
 
-Literals: TypeAlias = tuple[bytes, ...]
 Statement = TypeVar("Statement", Predicate, Check)
 Read: TypeAlias = Callable[
     [bytes, Callable[[int], str], Callable[[int], str], Callable[[int], KeyScope]], Any
 ]
 """Reads a statement, given what tells strings, names and keys by their numbers."""
 
-_DATE: Final = re.compile(rb"\x06\x20([\x80-\xff]{4}[\x01-\x7f])", re.DOTALL)
-"""What may be a term with a date after 1978: its length, its tag, and a number of five bytes."""
-_FIRST: Final = 2**28
-"""The least number that takes five bytes."""
 _MARK: Final = "\0"
 
 
@@ -90,12 +85,6 @@ class Stencil(Generic[Statement]):
         return statement
 
 
-def split(form: bytes) -> tuple[Literals, list[int]]:
-    """Returns what bytes must have in common to fit one stencil, and what stands between: maybe dates."""
-    parts = _DATE.split(form)
-    return tuple(parts[::2]), list(map(_number, parts[1::2]))
-
-
 def make(
     form: bytes, statement: Statement, version: int, read: Read, symbol: Callable[[int], str], key: Any
 ) -> Stencil[Statement] | None:
@@ -108,7 +97,7 @@ def make(
     literals, dates = split(form)
     if known is None:
         return None
-    probes = [_FIRST + 1 + place for place in range(len(dates))]
+    probes = [FIRST + 1 + place for place in range(len(dates))]
     strings: list[int] = []
     names: dict[int, str] = {}
     keys: dict[int, KeyScope] = {}
@@ -123,7 +112,7 @@ def make(
     def scope(number: int) -> KeyScope:
         return keys.setdefault(number, key(number))
 
-    marked = lifted(read(_join(literals, probes), mark, name, scope))
+    marked = lifted(read(join(literals, probes), mark, name, scope))
     if marked is None or marked.skeleton is not known.skeleton:
         return None
     by_mark = {f"{_MARK}{number}": place for place, number in enumerate(strings)}
@@ -165,19 +154,3 @@ def _hole(term: Term, by_mark: Mapping[str, int], by_probe: Mapping[int, int], m
     if kind in (SET, ARRAY, MAP) and value:
         raise _Unfit
     return _Hole(NULL, term=term)
-
-
-def _join(literals: Literals, dates: Sequence[int]) -> bytes:
-    parts = [literals[0]]
-    for date, literal in zip(dates, literals[1:], strict=True):
-        parts += (
-            b"\x06\x20",
-            bytes([(date >> 7 * at & 127) | (128 if at < 4 else 0) for at in range(5)]),
-            literal,
-        )
-    return b"".join(parts)
-
-
-def _number(form: bytes) -> int:
-    first, second, third, fourth, fifth = form
-    return first & 127 | (second & 127) << 7 | (third & 127) << 14 | (fourth & 127) << 21 | fifth << 28

@@ -117,6 +117,9 @@ ROOT = PrivateKey("ed25519-private/" + "11" * 32)
 OTHER = PrivateKey("ed25519-private/" + "22" * 32)
 P256 = PrivateKey("secp256r1-private/" + "33" * 32)
 
+OVER = ("check all time($time), $time <= 2020-01-01T00:00:00Z", "--never-expires")
+"""Arguments with which a token is minted that has expired: `--expires` refuses a time that is over."""
+
 
 @pytest.fixture
 def issuer(shell: Shell) -> Shell:

@@ -12,7 +12,7 @@ from capability.cli.failures import redact
 from capability.cli.group import LazyGroup
 from capability.cli.moments import in_words, parse_moment
 from capability.decision import Decision
-from tests.cli.conftest import ROOT, Shell
+from tests.cli.conftest import OVER, ROOT, Shell
 
 READ = ("-a", "orders", "-o", "read")
 
@@ -52,7 +52,7 @@ def test_every_restriction(issuer: Shell) -> None:
 
 
 def test_expired(issuer: Shell) -> None:
-    token = issuer.ok("mint", "--expires", "2020-01-01T00:00:00Z")
+    token = issuer.ok("mint", *OVER)
     run = issuer.cap("verify", stdin=token)
     assert run.exit == 1
     assert run.text.startswith("expired: ")
@@ -268,7 +268,9 @@ def test_words(distance: timedelta, words: str) -> None:
 # What a command pays for
 
 HEAVY = {"lark", "sqlite_utils", "sqlite3", "cryptography", "rich", "re2", "platformdirs", "tomllib"}
-
+UNUSED = {
+    f"capability.{name}" for name in ("datalog.engine", "datalog.plans", "datalog.skeletons", "wire.stencils")
+}
 
 ASKED = ("-a", "orders", "-o", "read")
 
@@ -291,7 +293,7 @@ def imported(shell: Shell, *arguments: str) -> set[str]:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    return {name.partition(".")[0] for name in done.stderr.splitlines()}
+    return set(done.stderr.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -304,7 +306,9 @@ def imported(shell: Shell, *arguments: str) -> set[str]:
     ],
 )
 def test_a_holder_waits_for_nothing_heavy(issuer: Shell, arguments: tuple[str, ...]) -> None:
-    assert imported(issuer, *arguments) & HEAVY == set()
+    # narrowed twice, for the statements of a token resemble one another
+    issuer.write("token", issuer.ok("attenuate", "token", "--expires", "1d"))
+    assert imported(issuer, *arguments) & (HEAVY | UNUSED) == set()
 
 
 def test_a_plain_call_does_without_click(issuer: Shell) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from capability.keyset import KeySet
-from tests.cli.conftest import OTHER, ROOT, Shell
+from tests.cli.conftest import OTHER, OVER, ROOT, Shell
 from tests.cli.test_bad_input import assert_failed
 
 READ = ("-a", "orders", "-o", "read")
@@ -278,7 +278,7 @@ def test_a_trail_with_a_hole(registry: Shell) -> None:
 
 
 def test_prune(registry: Shell) -> None:
-    old = registry.ok("mint", "a(1);", "--expires", "2020-01-01T00:00:00Z")
+    old = registry.ok("mint", *OVER)
     registry.ok("revoke", stdin=old)
     registry.ok("revoke", "ann.token")
     assert registry.ok("store", "prune") == "dropped 1 revocation"
@@ -287,7 +287,7 @@ def test_prune(registry: Shell) -> None:
 
 
 def test_an_expiry_that_was_not_verified_is_not_believed(registry: Shell) -> None:
-    old = registry.ok("mint", "a(1);", "--expires", "2020-01-01T00:00:00Z")
+    old = registry.ok("mint", *OVER)
     (registry.folder / "cap.toml").unlink()
     registry.ok("revoke", stdin=old)
     assert registry.ok("store", "prune") == "dropped 0 revocations"

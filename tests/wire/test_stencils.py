@@ -9,9 +9,10 @@ from capability.datalog.parser import parse_block
 from capability.datalog.program import KeyScope, Predicate, Program
 from capability.wire import schema_pb2, statements
 from capability.wire.block import decode_block, encode_block
+from capability.wire.dates import split
 from capability.wire.decoder import Decoder
 from capability.wire.messages import parse
-from capability.wire.stencils import make, split
+from capability.wire.stencils import make
 from capability.wire.symbols import KeyTable, SymbolTable
 
 USERS = ("a", "b", "read", "user", "é" * 300)
