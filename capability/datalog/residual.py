@@ -237,7 +237,8 @@ class _Preparation:
         answers: frozenset[Signature],
     ) -> None:
         self._request = request
-        self._limits = limits
+        # no deadline: steps bound the work, and a machine that stalls once must not cost a token its form
+        self._limits = replace(limits, max_time=None)
         self._authorizer = authorizer
         self._units = [_Unit(None, authorizer, AUTHORIZER)]
         self._signed: dict[KeyScope, int] = {}
