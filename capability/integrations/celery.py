@@ -11,14 +11,16 @@ expire.
 
 from typing import Any, Final, Unpack
 
-from celery import Task
-
 from capability.builders import Fact
 from capability.decision import Outcome
 from capability.errors import AuthorizationError, Denied
 from capability.guard import Guard
+from capability.integrations.extras import extra
 from capability.integrations.gate import Gate, Grant
 from capability.integrations.narrowing import Narrowing, TokenSource, with_checks
+
+with extra("celery"):
+    from celery import Task
 
 __all__ = ["CapDelegation", "cap_task", "grant_of"]
 

@@ -15,16 +15,18 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 
-from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
-from django.utils.module_loading import import_string
-
 from capability.errors import AuthorizationError
 from capability.guard import Guard
 from capability.http.problems import Problem, problem_of_error
+from capability.integrations.extras import extra
 from capability.integrations.gate import Gate, Grant, Refused, check_path, checked_public, is_public
+
+with extra("django"):
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
+    from django.http import HttpRequest, HttpResponse
+    from django.http.response import HttpResponseBase
+    from django.utils.module_loading import import_string
 
 __all__ = ["CapMiddleware", "admit", "gate", "grant_of", "requires"]
 

@@ -12,17 +12,19 @@ headers are the same. The settings are those of capability.integrations.django.
 from dataclasses import dataclass
 from typing import Any
 
-from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import APIException
-from rest_framework.permissions import BasePermission
-from rest_framework.request import Request
-from rest_framework.response import Response
-from rest_framework.views import exception_handler as default_handler
-
 from capability.errors import AuthorizationError
 from capability.http.problems import NO_TOKEN, Problem, problem_of_error
 from capability.integrations.django import admit, answer, gate
+from capability.integrations.extras import extra
 from capability.integrations.gate import Grant, Refused
+
+with extra("drf"):
+    from rest_framework.authentication import BaseAuthentication
+    from rest_framework.exceptions import APIException
+    from rest_framework.permissions import BasePermission
+    from rest_framework.request import Request
+    from rest_framework.response import Response
+    from rest_framework.views import exception_handler as default_handler
 
 __all__ = ["CapAuthentication", "CapUser", "Requires", "exception_handler"]
 

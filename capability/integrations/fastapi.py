@@ -9,17 +9,19 @@ def item(id: int, grant: Annotated[Grant, Security(cap, scopes=["read"])]): ...
 
 from collections.abc import Callable, Iterable
 
-from fastapi import FastAPI
-from fastapi.openapi.models import HTTPBearer
-from fastapi.security import SecurityScopes
-from fastapi.security.base import SecurityBase
-from starlette.requests import HTTPConnection
-
 from capability.builders import Fact
 from capability.guard import Guard
 from capability.integrations.asgi import Access, Scope
+from capability.integrations.extras import extra
 from capability.integrations.gate import Gate, Grant, Refused
 from capability.integrations.starlette import HTTPRefused, answer_errors
+
+with extra("fastapi"):
+    from fastapi import FastAPI
+    from fastapi.openapi.models import HTTPBearer
+    from fastapi.security import SecurityScopes
+    from fastapi.security.base import SecurityBase
+    from starlette.requests import HTTPConnection
 
 __all__ = ["CapSecurity", "Grant"]
 

@@ -11,13 +11,15 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
-from flask import Blueprint, Flask, Request, Response, current_app, g, request
-
 from capability.builders import Fact
 from capability.errors import AuthorizationError
 from capability.guard import Guard
 from capability.http.problems import Problem, problem_of_error
+from capability.integrations.extras import extra
 from capability.integrations.gate import Gate, Grant, Refused, check_path, checked_public, is_public
+
+with extra("flask"):
+    from flask import Blueprint, Flask, Request, Response, current_app, g, request
 
 __all__ = ["Cap", "Grant"]
 

@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn
 
-import grpc
-
 from capability.builders import Fact
 from capability.errors import AuthorizationError
 from capability.guard import Guard
 from capability.http.problems import Problem, problem_of_error
+from capability.integrations.extras import extra
 from capability.integrations.gate import Gate, Grant, Refused
+
+with extra("grpc"):
+    import grpc
 
 __all__ = ["CapInterceptor", "current_grant"]
 

@@ -8,12 +8,10 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
-import grpc
-import grpc.aio
-
 from capability.builders import Fact
 from capability.errors import AuthorizationError
 from capability.guard import Guard
+from capability.integrations.extras import extra
 from capability.integrations.gate import Refused
 from capability.integrations.grpc import (
     GRANT,
@@ -25,6 +23,10 @@ from capability.integrations.grpc import (
     status_of,
     wrapped,
 )
+
+with extra("grpc"):
+    import grpc
+    import grpc.aio
 
 __all__ = ["CapInterceptor", "current_grant"]
 

@@ -10,33 +10,35 @@ beside a JWT that another provider verifies, or in both places: then both tokens
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-import mcp_types
-from anyio import to_thread
-from fastmcp.exceptions import FastMCPError
-from fastmcp.prompts.base import PromptResult
-from fastmcp.server.auth import RemoteAuthProvider, TokenVerifier
-from fastmcp.server.auth.auth import AccessToken, AuthProvider
-from fastmcp.server.dependencies import get_access_token, get_http_request
-from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
-from fastmcp.tools.base import ToolResult
-from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
-from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
-from mcp.shared.exceptions import MCPError
-from pydantic import AnyHttpUrl
-from starlette import middleware as starlette_middleware
-from starlette.authentication import AuthenticationError
-from starlette.middleware.authentication import AuthenticationMiddleware
-from starlette.requests import HTTPConnection
-from starlette.responses import Response
-
 from capability.builders import Fact
 from capability.decision import Decision, Outcome
 from capability.errors import AuthorizationError
 from capability.guard import Guard
 from capability.http.bearer import MalformedRequest, request_token
 from capability.http.problems import NO_TOKEN, Problem, malformed, problem_of, problem_of_error
+from capability.integrations.extras import extra
 from capability.integrations.gate import Gate, Refused
 from capability.integrations.mcp_calls import META_KEY, tool_facts
+
+with extra("mcp"):
+    import mcp_types
+    from anyio import to_thread
+    from fastmcp.exceptions import FastMCPError
+    from fastmcp.prompts.base import PromptResult
+    from fastmcp.server.auth import RemoteAuthProvider, TokenVerifier
+    from fastmcp.server.auth.auth import AccessToken, AuthProvider
+    from fastmcp.server.dependencies import get_access_token, get_http_request
+    from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
+    from fastmcp.tools.base import ToolResult
+    from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
+    from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
+    from mcp.shared.exceptions import MCPError
+    from pydantic import AnyHttpUrl
+    from starlette import middleware as starlette_middleware
+    from starlette.authentication import AuthenticationError
+    from starlette.middleware.authentication import AuthenticationMiddleware
+    from starlette.requests import HTTPConnection
+    from starlette.responses import Response
 
 __all__ = ["CapMiddleware", "CapRemoteAuthProvider", "CapTokenVerifier"]
 

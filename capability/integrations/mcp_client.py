@@ -11,13 +11,15 @@ Any other client sends `call_token(token, "refund", {"order": 7})` in the `_meta
 from datetime import timedelta
 from typing import Any
 
-from fastmcp import Client
-from fastmcp.client.progress import ProgressHandler
-from mcp_types import CallToolResult, GetPromptResult, ReadResourceResult
-from pydantic import AnyUrl
-
+from capability.integrations.extras import extra
 from capability.integrations.mcp_calls import META_KEY, SECONDS, call_token
 from capability.integrations.narrowing import Narrowing, TokenSource, narrowed
+
+with extra("mcp"):
+    from fastmcp import Client
+    from fastmcp.client.progress import ProgressHandler
+    from mcp_types import CallToolResult, GetPromptResult, ReadResourceResult
+    from pydantic import AnyUrl
 
 __all__ = ["META_KEY", "CapClient", "call_token"]
 

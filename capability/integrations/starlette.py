@@ -11,16 +11,18 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
-from starlette.websockets import WebSocket, WebSocketState
-
 from capability.errors import AuthorizationError
 from capability.http.problems import Problem, problem_of_error
 from capability.integrations.asgi import POLICY_VIOLATION, SCOPE_KEY, Access, CapMiddleware
+from capability.integrations.extras import extra
 from capability.integrations.gate import Grant, Refused
+
+with extra("starlette"):
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import HTTPConnection, Request
+    from starlette.responses import Response
+    from starlette.websockets import WebSocket, WebSocketState
 
 __all__ = ["CapMiddleware", "HTTPRefused", "answer_errors", "grant_of", "requires"]
 

@@ -1,0 +1,17 @@
+"""What is said when a framework is not installed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Lets imports that need the extra `name` fail with a hint; the ImportError stays one."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{error}: this integration needs `pip install 'capability-tokens[{name}]'`",
+            name=error.name,
+            path=error.path,
+        ) from error

@@ -1,0 +1,26 @@
+"""What is said when a framework is not installed."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("module", "missing", "extra"),
+    [
+        ("starlette", "starlette", "starlette"),
+        ("fastapi", "fastapi", "fastapi"),
+        ("flask", "flask", "flask"),
+        ("django", "django", "django"),
+        ("drf", "rest_framework", "drf"),
+        ("grpc", "grpc", "grpc"),
+        ("celery", "celery", "celery"),
+        ("mcp", "fastmcp", "mcp"),
+    ],
+)
+def test_a_missing_framework_names_its_extra(module: str, missing: str, extra: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; import capability.integrations.{module}"
+    failed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert f"pip install 'capability-tokens[{extra}]'" in failed.stderr.splitlines()[-1]
