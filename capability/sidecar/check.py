@@ -24,6 +24,7 @@ from capability.sidecar.routes import (
     REVOCATION_ID,
     SUBJECT,
     TENANT,
+    Route,
     Routes,
     bare_host,
 )
@@ -44,6 +45,9 @@ NO_LOG: Final = Problem(
     detail="the decision could not be written down",
     retry_after=5,
 )
+
+MAX_KNOWN: Final = 65_536
+"""Tokens whose identity headers are remembered by each check."""
 
 _SCHEMES: Final = (b"Bearer ", b"bearer ")
 _MAX_REVISION_DIGITS: Final = 19
@@ -90,6 +94,9 @@ class Check:
         answered = frozenset((*IDENTITY, *routes.headers))
         chosen = frozenset(settings.chosen)
         self._reader = Reader(settings.profile, chosen, answered, api_key=settings.api_key)
+        self._own: dict[str, tuple[tuple[bytes, bytes], ...]] = {}
+        """What a token says of its holder, by its text: a token never says anything else."""
+        self._silence = tuple((name, b"") for name in (TENANT, *routes.headers))
         self._statuses = settings.profile.statuses
 
     def handle(self, method: str, target: str, headers: Headers, body: bytes, peer: str | None) -> Answer:
@@ -121,7 +128,7 @@ class Check:
         if self._log is not None and not self._log.offer(decision, original, route.name):
             return "log_full", self._no(NO_LOG, decision)
         if decision.outcome is Outcome.ALLOWED:
-            return "allowed", Answer(HTTPStatus.OK, self._identity(decision))
+            return "allowed", Answer(HTTPStatus.OK, self._identity(token, route, decision))
         if decision.outcome is Outcome.INVALID_TOKEN and AUTHORIZATION in found:
             try:
                 bearer_token([found[AUTHORIZATION].decode("latin-1")])
@@ -156,8 +163,16 @@ class Check:
         except StoreError:
             return False
 
-    def _identity(self, decision: Decision) -> tuple[tuple[bytes, bytes], ...]:
+    def _identity(self, token: str, route: Route, decision: Decision) -> tuple[tuple[bytes, bytes], ...]:
         """Returns every identity header. The names of all routes' policies are there, whichever decided."""
+        own = self._own.get(token)
+        if own is None:
+            if len(self._own) >= MAX_KNOWN:
+                self._own.clear()
+            own = self._own[token] = _own(decision)
+        headers = (*own, (DECISION_ID, decision.decision_id.encode()))
+        if not route.tells:
+            return (*headers, *self._silence)
         said: dict[bytes, list[str]] = {}
         tenants = []
         for answer in decision.answers:
@@ -166,12 +181,9 @@ class Check:
                 said.setdefault(values[0].lower().encode(), []).append(str(values[1]))
             else:
                 tenants.append(str(values[0]))
-        ids = decision.revocation_ids
         return (
-            (SUBJECT, b"" if decision.subject is None else header_value(decision.subject)),
+            *headers,
             (TENANT, header_value(tenants[0]) if len(tenants) == 1 else b""),
-            (REVOCATION_ID, ids[0].encode() if ids else b""),
-            (DECISION_ID, decision.decision_id.encode()),
             *((name, joined(said.get(name, ()))) for name in self._routes.headers),
         )
 
@@ -183,3 +195,12 @@ class Check:
         if decision is not None:
             headers.append((DECISION_ID, decision.decision_id.encode()))
         return Answer(self._statuses.get(problem.status, problem.status), tuple(headers), problem.body())
+
+
+def _own(decision: Decision) -> tuple[tuple[bytes, bytes], ...]:
+    """Returns the identity headers that depend on the token alone."""
+    subject, ids = decision.subject, decision.revocation_ids
+    return (
+        (SUBJECT, b"" if subject is None else header_value(subject)),
+        (REVOCATION_ID, ids[0].encode() if ids else b""),
+    )

@@ -101,6 +101,10 @@ class Bounded:
         self._check(follower.age())
         return follower.revision()
 
+    def age(self) -> float:
+        """Returns how old the copy may be, in seconds."""
+        return self._feed.follower.age()
+
     def _check(self, age: float) -> None:
         if self._max_stale is not None and age > self._max_stale:
             raise StoreUnavailable(f"what is known of revocations is {age:.1f} s old")

@@ -20,6 +20,7 @@ from capability.revocation import RevocationSource
 from capability.sidecar.routes import DEFAULT_POLICY, HEADER, Route, Routes, header_names
 from capability.sidecar.settings import OnStale, RouteSettings, SettingsError
 
+_TOLD: Final = frozenset({HEADER, DEFAULT_VOCABULARY.tenant})
 ANSWERS: Final = (f"{HEADER}($name, $value)", f"{DEFAULT_VOCABULARY.tenant}($tenant)")
 _MAX_POLICY: Final = 1 << 20
 
@@ -55,6 +56,7 @@ def build_routes(
                 host=each.host,
                 path=each.path,
                 headers=headers,
+                tells=any(head.name in _TOLD for head in _heads(program)),
                 source=print_program(program),
             )
         )
@@ -90,3 +92,7 @@ def _stated(route: RouteSettings) -> Iterable[Predicate]:
     for name, value in ((words.application, route.application), (words.tenant, route.tenant)):
         if value is not None:
             yield Predicate(name, ((STRING, value),))
+
+
+def _heads(program: Program) -> Iterable[Predicate]:
+    return (*program.facts, *(rule.head for rule in program.rules))

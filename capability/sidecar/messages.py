@@ -1,14 +1,12 @@
 """What a server hands to a handler, and what it gets back, whichever server it is."""
 
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Names and values as they came, in their order, twice where they came twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An HTTP response. `headers` hold no Content-Length: the server that writes the body says it."""
 
     status: int

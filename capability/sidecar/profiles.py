@@ -5,7 +5,7 @@ sets itself are read: whatever else a client sends under such a name means nothi
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from capability.sidecar.messages import BadRequest, Headers
 
@@ -70,8 +70,7 @@ PROFILES: Final = {
 """The profiles by the word of `--behind`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Original:
+class Original(NamedTuple):
     """The request that a client sent to the proxy. `client` is its address, None where nobody tells."""
 
     method: str

@@ -50,7 +50,8 @@ _RESERVED: Final = re.compile(
 class Route:
     """The guard for requests to `host` (None: any) at `path` and below it; `name` stands in logs and metrics.
 
-    `headers` are the names that the policy may derive, in lower case; `source` is the policy as Datalog.
+    `headers` are the names that the policy may derive, in lower case; `tells` says that it
+    derives headers or a tenant at all; `source` is the policy as Datalog.
     """
 
     guard: Guard
@@ -58,6 +59,7 @@ class Route:
     host: str | None = None
     path: str = "/"
     headers: tuple[bytes, ...] = ()
+    tells: bool = True
     source: str = ""
     prefix: str = field(init=False)
     form: RequestForm = field(init=False, repr=False)
