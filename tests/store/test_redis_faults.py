@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -326,6 +327,39 @@ def test_connections_that_were_cut_are_made_again(redis_server: RedisServer, red
             assert store.revoke([bytes([number + 1])]) == number + 1
             redis_server.execute("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             assert store.status([bytes([number + 1])]).revision == number + 1
+
+
+def test_a_socket_is_a_way_in(tmp_path: Path) -> None:
+    server = start_redis("--unixsocket", str(tmp_path / "a socket"))
+    try:
+        with create_store(f"redis+unix://{tmp_path}/a%20socket?prefix=%7Bcap%7D:") as store:
+            assert store.revoke([b"a"]) == 1
+        assert server.execute("EXISTS", "{cap}:meta") == 1
+    finally:
+        server.remove()
+
+
+def test_threads_that_ask_for_the_revision_see_no_rollback(redis_url: str) -> None:
+    with create_store(redis_url) as store:
+        done = threading.Event()
+        wrong: list[StoreError] = []
+
+        def ask() -> None:
+            while not done.is_set():
+                try:
+                    store.revision()
+                except StoreError as error:
+                    wrong.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for number in range(60):
+            store.revoke([bytes([number + 1])])
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert not wrong
 
 
 def test_a_script_that_was_forgotten_is_sent_again(redis_server: RedisServer, redis_url: str) -> None:

@@ -56,6 +56,8 @@ class Server:
             options = {"path": address.socket}
         if address.tls:
             options |= {
+                "ssl_cert_reqs": "required",
+                "ssl_check_hostname": True,  # redis-py before 6 would not
                 "ssl_ca_certs": address.ca,
                 "ssl_certfile": address.certificate,
                 "ssl_keyfile": address.key,
@@ -134,6 +136,7 @@ class Server:
 
     def revision(self) -> int:
         """Returns the revision, which one command reads."""
+        seen = self._seen  # before the question: another thread may see a newer one meanwhile
         with self._translated():
             for attempt in (1, 2):
                 try:
@@ -151,9 +154,11 @@ class Server:
             self._understood([b"foreign"])
         if found[1] != self._id:
             self._understood([b"other"])
+        if not (found[2] or b"").isdigit():
+            self._understood([b"lost", b"its revision"])
         revision = int(found[2])
-        if revision < self._seen:
-            raise StoreRolledBack(self._seen, revision)
+        if revision < seen:
+            raise StoreRolledBack(seen, revision)
         self._saw(revision)
         return revision
 
