@@ -11,6 +11,7 @@
     prefix = "sk_live_"                # what `cap mint` puts before a token's text
     prefixes = ["sct_user_"]           # what else may stand before a token that is read
     expires = "90d"                    # what `cap mint` gives when nothing else is said
+    registered_only = true             # refuse tokens that the store has no record of
     max_stale = 10                     # seconds; `Guard.from_env` then follows the store, and asks it no more
     [serve]                            # what `cap serve` does: see capability.sidecar.settings
 
@@ -49,6 +50,7 @@ class Config:
     max_stale: float | None = None
     serve: Mapping[str, Any] | None = None
     file: Path | None = None
+    registered_only: bool = False
 
 
 def find() -> Path | None:
@@ -145,6 +147,26 @@ def parse(path: Path, content: bytes, mode: int) -> Config:
         max_stale=_seconds(path, values, "max_stale"),
         serve=values.get("serve"),
         file=path,
+        registered_only=_boolean(path, values, "registered_only"),
+    )
+
+
+def registered_only(environment: Mapping[str, str], config: Config) -> bool:
+    """Returns whether tokens without a record are refused: $CAP_REGISTERED_ONLY says so, or else cap.toml."""
+    text = environment.get("CAP_REGISTERED_ONLY", "").strip().lower()
+    if text not in ("", "1", "true", "0", "false"):
+        raise ConfigurationError(
+            "$CAP_REGISTERED_ONLY is neither 1 nor 0", "write CAP_REGISTERED_ONLY=1", "config.value"
+        )
+    return text in ("1", "true") if text else config.registered_only
+
+
+def _boolean(path: Path, values: dict[str, Any], name: str) -> bool:
+    value = values.get(name, False)
+    if isinstance(value, bool):
+        return value
+    raise ConfigurationError(
+        f"{str(path)!r}: {name} must be true or false", f"write {name} = true", "config.value"
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from capability.configuration import Config, find, is_public_key_text, parse
+from capability.configuration import Config, find, is_public_key_text, parse, registered_only
 from capability.errors import ConfigurationError, KeyFormatError
 from capability.keys import PublicKey
 from capability.keyset import KeySet
@@ -103,16 +103,27 @@ def _policy(environment: Mapping[str, str], config: Config) -> str:
 
 def _revocations(environment: Mapping[str, str], config: Config) -> RevocationSource | None:
     url = environment.get("CAP_STORE") or config.store
+    only = registered_only(environment, config)
     if url is None:
         raise ConfigurationError(
             "no store is set, so nobody can tell what was revoked",
             f"set CAP_STORE, or set it to {NO_STORE!r} if tokens are never revoked",
             "config.missing",
         )
+    max_stale = _max_stale(environment.get("CAP_MAX_STALE", "").strip()) or config.max_stale
+    if only and (url == NO_STORE or max_stale is not None):
+        raise ConfigurationError(
+            "only a store that is asked each time can tell what is registered",
+            "name a store and leave max_stale out, or leave registered_only out",
+            "config.value",
+        )
     if url == NO_STORE:
         return None
     store = open_store(url)
-    max_stale = _max_stale(environment.get("CAP_MAX_STALE", "").strip()) or config.max_stale
+    if only:
+        from capability.store.allowlist import AllowList
+
+        return AllowList(store)
     if max_stale is None:
         return store
     from capability.store.follower import Follower

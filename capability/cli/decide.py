@@ -1,6 +1,7 @@
 """`cap verify`."""
 
 import os
+import re
 import warnings
 from typing import TYPE_CHECKING, Final
 
@@ -19,12 +20,13 @@ from capability.cli.options import (
 )
 from capability.cli.output import Result, one_line
 from capability.cli.parameters import check_used, parse_parameters
-from capability.cli.stores import revocation_source
+from capability.cli.stores import AtLeast, no_store, revocation_source
 from capability.datalog.program import Expression, Policy, PolicyKind, Program, Query, Value
 from capability.datalog.terms import TRUE
 
 if TYPE_CHECKING:
     from capability.decision import Decision
+    from capability.revocation import RevocationSource
 
 TOKEN_DECIDES: Final = Program(
     policies=(Policy(PolicyKind.ALLOW, (Query((), (Expression((Value(TRUE),)),)),)),)
@@ -54,6 +56,18 @@ It is no text, so that no parser has to be loaded for it.
         raw_option,
         store_option,
         *revocations_options,
+        Option(
+            "--registered-only",
+            name="only",
+            help="Refuse what the store has no record of.  [env var: CAP_REGISTERED_ONLY]",
+            is_flag=True,
+        ),
+        Option(
+            "--min-revision",
+            name="min_revision",
+            help="Refuse a store that is behind this revision, as `cap revoke` printed it.",
+            metavar="N",
+        ),
     ),
 )
 def verify(
@@ -72,6 +86,8 @@ def verify(
     store: str | None,
     revocations: str | None,
     revocations_key: str | None,
+    only: bool,
+    min_revision: str | None,
 ) -> Result:
     """Decide whether TOKEN allows a request: exit code 0 if so, 1 if not, and one line that says why.
 
@@ -87,7 +103,12 @@ def verify(
     there. Where the store is out of reach, --revocations names what `cap revoked export` has signed.
     """
     root = required_public_keys(session, public_key, keys)
-    source = revocation_source(session, store, revocations, revocations_key, root)
+    source = _demanding(
+        revocation_source(
+            session, store, revocations, revocations_key, root, registered_only=_only(session, only)
+        ),
+        min_revision,
+    )
     parameters = parse_parameters(params)
     written = policy if policy is not None else os.environ.get("CAP_POLICY") or session.config.policy
     rules = TOKEN_DECIDES
@@ -121,6 +142,26 @@ def verify(
     except ValueError as error:
         raise usage(str(error), "see the examples in `cap verify --help`") from error
     return _result(decision, tuple(one_line(str(warning.message)) for warning in caught))
+
+
+def _only(session: Session, flag: bool) -> bool:
+    from capability.configuration import registered_only
+    from capability.errors import ConfigurationError
+
+    try:
+        return flag or registered_only(os.environ, session.config)
+    except ConfigurationError as error:
+        raise usage(str(error), error.hint, error.code) from error
+
+
+def _demanding(source: "RevocationSource | None", min_revision: str | None) -> "RevocationSource | None":
+    if min_revision is None:
+        return source
+    if not re.fullmatch("[0-9]{1,18}", min_revision):
+        raise usage("--min-revision: that is no number from 0 up", "write it as `cap revoke` printed it")
+    if source is None:
+        raise no_store()
+    return AtLeast(source, int(min_revision))
 
 
 def _result(decision: "Decision", notes: tuple[str, ...]) -> Result:

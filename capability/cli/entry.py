@@ -38,6 +38,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "show": ("registry", "show", "Show what is registered of a token."),
         "revoke": ("revoking", "revoke", "Revoke a token and all that descend from it."),
         "revoked": ("revoked", "revoked", "List what is revoked, look a token up, or sign the list."),
+        "wait": ("waiting", "wait", "Wait until a store has a revision."),
         "audit": ("audit", "audit", "See what was done, and that nothing was taken out."),
         "store": ("storing", "store", "Make, check and move the store."),
         "third-party": ("thirdparty", "third_party", "Have someone else sign a block."),

@@ -118,9 +118,15 @@ def _reread(session: Session, flags: Mapping[str, Any]) -> "Settings":
 
 
 def _read(session: Session, flags: Mapping[str, Any]) -> "Settings":
+    from capability.configuration import registered_only
     from capability.sidecar.settings import read_settings
 
     config = session.config
+    if registered_only(os.environ, config):
+        raise usage(
+            "registered_only is set, and `cap serve` follows revocations, not the registry",
+            "leave it out here, so that it does not pass for something that is checked",
+        )
     table: dict[str, Any] = dict(config.serve or {})
     listeners = [
         {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from capability.cli.failures import usage
+from capability.cli.failures import Exit, Failure, usage
 from capability.cli.inputs import Session
 from capability.cli.keyfiles import public_key
 from capability.configuration import has_password
@@ -13,7 +13,7 @@ from capability.configuration import has_password
 if TYPE_CHECKING:
     from capability.keys import PublicKey
     from capability.keyset import KeySet
-    from capability.revocation import RevocationStatus
+    from capability.revocation import RevocationSource, RevocationStatus
     from capability.store import Store
 
 
@@ -55,9 +55,12 @@ def revocation_source(
     revocations: str | None,
     revocations_key: str | None,
     root: "PublicKey | KeySet",
+    *,
+    registered_only: bool,
 ) -> "DeferredStore | DeferredRevocations | None":
     """Returns what a decision goes by: a store, or a signed file. What is named beside the command wins.
 
+    With `registered_only` that is a store, which refuses what it has no record of.
     Raises Failure where both are named at once: one of them would be passed over.
     """
     if revocations is None and store is None:
@@ -66,7 +69,11 @@ def revocation_source(
         raise usage("both a store and signed revocations were named", "name one of the two")
     if revocations is None:
         url = url_for_reading(session, store)
-        return None if url is None else DeferredStore(url)
+        if url is None and registered_only:
+            raise no_store()
+        return None if url is None else DeferredStore(url, registered_only=registered_only)
+    if registered_only:
+        raise usage("signed revocations do not tell what is registered", "name a store in place of them")
     key = revocations_key or session.config.revocations_key
     return DeferredRevocations(revocations, root if key is None else public_key(key))
 
@@ -92,15 +99,45 @@ class DeferredStore:
     token that is none is refused without one.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, registered_only: bool) -> None:
+        """With `registered_only`, it refuses what the store has no record of."""
         self._url = url
+        self._registered_only = registered_only
 
     def status(self, revocation_ids: Sequence[bytes]) -> "RevocationStatus":
         """Returns what the store answers."""
         from capability.store import open_store
+        from capability.store.allowlist import AllowList
 
         with open_store(self._url) as store:
-            return store.status(revocation_ids)
+            return (AllowList(store) if self._registered_only else store).status(revocation_ids)
+
+
+class AtLeast:
+    """Another source, refused while it is behind a revision."""
+
+    def __init__(self, source: "RevocationSource", revision: int) -> None:
+        self._source = source
+        self._revision = revision
+
+    def status(self, revocation_ids: Sequence[bytes]) -> "RevocationStatus":
+        """Returns what the source answers; raises StoreRolledBack where it is behind."""
+        from capability.errors import StoreRolledBack
+
+        status = self._source.status(revocation_ids)
+        if status.revision < self._revision:
+            raise StoreRolledBack(self._revision, status.revision)
+        return status
+
+
+def no_store() -> Failure:
+    """Returns the failure of someone who asks for what only a store can tell."""
+    return Failure(
+        Exit.STORE,
+        "store.unavailable",
+        "there is no store that could tell what is registered, or its revision",
+        "name one with --store",
+    )
 
 
 def _configured(session: Session, flag: str | None) -> str | None:

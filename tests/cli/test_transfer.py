@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,14 @@ def at_terminal(shell: Shell, *arguments: str, stdin: bytes = b"") -> tuple[int,
     os.close(theirs)
     os.write(ours, stdin)
     seen = b""
+    hanging = threading.Timer(60, process.kill)
+    hanging.start()
     try:
         while chunk := os.read(ours, 4096):
             seen += chunk
     except OSError:  # Linux: the other side is closed
         seen += b""
+    hanging.cancel()
     os.close(ours)
     return process.wait(timeout=60), seen.decode()
 
@@ -150,3 +154,15 @@ def test_a_dump_of_another_kind_is_refused(shell: Shell) -> None:
     assert run.exit == 2
     assert "no dump" in run.stderr
     assert not (shell.folder / "new.db").exists()
+
+
+@pytest.mark.parametrize(("answer", "revoked"), [(b"y\n", True), (b"n\n", False), (b"\x04", False)])
+def test_revoke_asks_at_a_terminal_and_says_what_the_cascade_means(
+    issuer: Shell, answer: bytes, revoked: bool
+) -> None:
+    words = ("revoke", "token", "--store", "sqlite:///cap.db")
+    exit_code, seen = at_terminal(issuer, *words, stdin=answer)
+    assert "every token that was narrowed from it; there is no way back" in seen
+    assert "go on?" in seen
+    assert (exit_code == 0) is revoked
+    assert (issuer.ok("revoked", "--store", "sqlite:///cap.db") != "nothing is revoked") is revoked
