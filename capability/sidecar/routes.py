@@ -101,7 +101,10 @@ class Routes:
 
 
 def bare_host(host: str) -> str:
-    """Returns a Host header's value without its port; raises BadRequest for what is none."""
+    """Returns a Host header's value, in lower case, without its port and the dot of a complete name.
+
+    Raises BadRequest for what is none: a name that servers may understand differently would choose a route.
+    """
     found = _HOST.fullmatch(host)
     if found is None:
         raise BadRequest("request.host", "the host of the request cannot be read")
@@ -128,4 +131,4 @@ def header_names(program: Program) -> tuple[bytes, ...]:
     return tuple(names)
 
 
-_HOST: Final = re.compile(r"([a-z0-9_.-]*|\[[0-9a-f:.]+\])(?::\d{1,5})?")
+_HOST: Final = re.compile(r"((?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)?|\[[0-9a-f:.]+\])\.?(?::\d{1,5})?")

@@ -283,7 +283,11 @@ def test_routes_are_chosen_by_host_and_the_longest_path(tmp_path: Path) -> None:
     assert chosen("a.example", "/admin") == "admin"
     assert chosen("a.example", "/administrators") == "any"
     assert chosen("a.example", "/admin/keys/1") == "deep"
-    assert chosen("SHOP.example.com:8443", "/admin") == "host"
+    for same in ("SHOP.example.com:8443", "shop.example.com.", "shop.example.com.:443"):
+        assert chosen(same, "/admin") == "host"
+    for unclear in ("a..b", "a.b..", ".a", "a%2eb", "a b", "a,b", "a@b", "[::1"):
+        sent = [(b"Host", unclear.encode()), (b"Authorization", f"Bearer {mint()}".encode())]
+        assert check.handle("GET", "/x", sent, b"", None).status == 400
 
 
 def test_where_no_route_fits_nobody_is_let_in(tmp_path: Path) -> None:
