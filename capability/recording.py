@@ -9,26 +9,27 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Protocol, Self, TypeAlias
 
 from capability.decision import Decision, Outcome
 from capability.errors import StoreError
 from capability.guard import Guard
-from capability.store.audit import Event
-from capability.store.protocol import Store
+from capability.store.audit import STORE_WRITER, Event
 
 Which: TypeAlias = Literal["none", "denied", "all"]
 WhenFull: TypeAlias = Literal["drop", "deny"]
+Details: TypeAlias = Mapping[str, str | int | None]
 
 FULL: Final = "audit.full"
 """The code of the denial of what was allowed and could not be written down."""
 
 _BATCH: Final = 1000
+_NOTHING: Final[Details] = MappingProxyType({})
 
 _request_id: "contextvars.ContextVar[str | None]" = contextvars.ContextVar("request_id", default=None)
 
@@ -44,6 +45,18 @@ def request_id(identifier: str) -> Iterator[None]:
         yield
     finally:
         _request_id.reset(token)
+
+
+class Trail(Protocol):
+    """What a recorder needs of a store."""
+
+    def note(self, events: Iterable[Event], *, writer: str = STORE_WRITER) -> None:
+        """Appends events to the chain of `writer`; raises StoreError."""
+        ...
+
+    def touch(self, uses: Mapping[bytes, datetime]) -> None:
+        """Notes when tokens, by the ids of their roots, were last used; raises StoreError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +80,14 @@ class Recorder:
     `decisions` says which are written: "none", "denied" (all that are no allow), or "all". At most `capacity`
     of them wait for the store; what comes then is dropped and counted, or with `when_full="deny"` is not
     allowed either. `writer` names the chain of the trail (by default, this machine's). They are written every
-    `interval` seconds, and while the store is down they wait. What a crash of the process loses is what
-    waits; what a store took and could not confirm is written twice. Make it after a fork.
+    `interval` seconds, or when half of that many wait, and while the store is down they wait. What a crash of
+    the process loses is what waits; what a store took and could not confirm is written twice, with the same
+    id of the decision. Make it after a fork.
     """
 
     def __init__(
         self,
-        store: Store,
+        store: Trail,
         *,
         decisions: Which = "denied",
         capacity: int = 10_000,
@@ -93,7 +107,7 @@ class Recorder:
         self._interval = interval
         self._wake = threading.Condition()
         self._writing = threading.Lock()
-        self._waiting: deque[tuple[Decision, str | None, float]] = deque()
+        self._waiting: deque[tuple[Decision, Details, str | None, float]] = deque()
         self._uses: dict[bytes, float] = {}
         self._written = self._dropped = self._denied = self._uses_dropped = 0
         self._error: str | None = None
@@ -101,18 +115,20 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="capability recorder", daemon=True)
         self._thread.start()
 
-    def offer(self, decision: Decision, root: bytes | None) -> Decision:
+    def offer(self, decision: Decision, root: bytes | None, details: Details = _NOTHING) -> Decision:
         """Takes a decision to be written and returns it, or a denial where it had to be and could not.
 
-        `root` is the id of the token's root, None for a token that is none. Nothing of the decision is read
-        but its outcome; the rest is, in the thread that writes.
+        `root` is the id of the token's root, None for a token that is none. `details` are written beside the
+        decision. Nothing of that is read but its outcome; the rest is, in the thread that writes.
         """
         allowed = decision.outcome is Outcome.ALLOWED
         now = time.time()
         with self._wake:
             if self._which == "all" or (not allowed and self._which == "denied"):
                 if self._open and len(self._waiting) < self._capacity:
-                    self._waiting.append((decision, _request_id.get(), now))
+                    self._waiting.append((decision, details, _request_id.get(), now))
+                    if len(self._waiting) == self._capacity // 2:
+                        self._wake.notify_all()
                 else:
                     self._dropped += 1
                     if allowed and self._deny:
@@ -231,10 +247,7 @@ def _full() -> Decision:
     return Decision(outcome=Outcome.STORE_UNAVAILABLE, code=FULL, reason=reason)
 
 
-def _event(decision: Decision, request: str | None, at: float) -> Event:
-    details: Mapping[str, str | int | None] = MappingProxyType(
-        {"decision": decision.decision_id, "subject": decision.subject, "code": decision.code}
-    )
+def _event(decision: Decision, details: Details, request: str | None, at: float) -> Event:
     return Event(
         "decision",
         revocation_ids=decision.revocation_ids,
@@ -242,5 +255,10 @@ def _event(decision: Decision, request: str | None, at: float) -> Event:
         reason=decision.reason,
         request=request,
         at=datetime.fromtimestamp(at, UTC),
-        details=details,
+        details={
+            **details,
+            "decision": decision.decision_id,
+            "subject": decision.subject,
+            "code": decision.code,
+        },
     )

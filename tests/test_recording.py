@@ -1,7 +1,9 @@
 """Decisions reach the trail, in order and counted, without making anyone wait for the store."""
 
 import threading
+import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,7 @@ from capability.decision import Outcome
 from capability.errors import StoreUnavailable
 from capability.keys import KeyPair
 from capability.recording import FULL, RecordedGuard, Recorder, request_id
-from capability.store import Record
+from capability.store import Record, create_store
 from capability.store.audit import STORE_WRITER, Event
 from capability.store.memory import MemoryStore
 from capability.tokens import BiscuitBuilder
@@ -70,6 +72,17 @@ def test_a_line_says_what_was_decided_and_holds_no_token(store: Failing) -> None
     assert entry.data["decision"] == decision.decision_id
     assert entry.data["reason"] == decision.reason
     assert TEXT[:40] not in entry.text
+
+
+def test_what_is_no_unicode_stops_nobody(tmp_path: Path) -> None:
+    """A request id comes from a client, and Python hands bytes that are no text over as lone surrogates."""
+    with create_store(f"sqlite:///{tmp_path}/cap.db") as store:
+        with Recorder(store, writer="svc", interval=NEVER) as recorder:
+            for name in ("a\udcff\0", "b"):
+                with request_id(name):
+                    guard(recorder).check(TEXT, operation="write")
+        assert [each.data["request"] for each in store.audit(writer="svc")] == ["a\udcff\0", "b"]
+        assert store.audit_problems() == ()
 
 
 def test_the_request_of_another_thread_is_another(store: Failing) -> None:
@@ -134,6 +147,16 @@ def test_what_cannot_be_written_is_not_allowed_where_that_is_asked(store: Failin
         recorder.flush()
         assert asked.check(TEXT, operation="read").allowed
     assert asked.check(TEXT, operation="read").code == FULL
+
+
+def test_half_full_is_not_waited_out(store: Failing) -> None:
+    with Recorder(store, decisions="all", capacity=4, writer="svc", interval=NEVER) as recorder:
+        guard(recorder).check(TEXT, operation="read")
+        guard(recorder).check(TEXT, operation="read")
+        end = time.monotonic() + 10
+        while recorder.stats().written < 2 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert recorder.stats().written == 2
 
 
 def test_what_a_store_never_took_is_dropped_at_the_end(store: Failing) -> None:

@@ -119,7 +119,7 @@ def _reread(session: Session, flags: Mapping[str, Any]) -> "Settings":
 
 def _read(session: Session, flags: Mapping[str, Any]) -> "Settings":
     from capability.configuration import registered_only
-    from capability.sidecar.settings import read_settings
+    from capability.sidecar.settings import SettingsError, read_settings
 
     config = session.config
     if registered_only(os.environ, config):
@@ -163,11 +163,10 @@ def _read(session: Session, flags: Mapping[str, Any]) -> "Settings":
             settings,
             routes=tuple(replace(each, policy=each.policy or config.policy) for each in settings.routes),
         )
-    return replace(
-        settings,
-        keys=_keys(session, flags, settings.keys),
-        store=flags["store"] or settings.store or config.store,
-    )
+    store = flags["store"] or settings.store or config.store
+    if settings.log == "store" and store is None:
+        raise SettingsError("serve.log is the store, and no store is named")
+    return replace(settings, keys=_keys(session, flags, settings.keys), store=store)
 
 
 def _one(address: str | None) -> Sequence[str]:

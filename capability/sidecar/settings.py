@@ -13,7 +13,8 @@
     workers = 1
     drain_time = 10                  # seconds
     decisions = "denied"             # which ones are logged: none, denied, all
-    log = "stderr"                   # or a file, or "store"
+    log = "stderr"                   # or a file, or "store": its audit trail, and last uses
+    log_capacity = 10000             # how many may wait to be written
     when_full = "drop"               # or "deny": what happens when the log cannot keep up
 
     [[serve.listen]]

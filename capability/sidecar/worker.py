@@ -22,6 +22,7 @@ from capability.sidecar.messages import Answer, Handler, Headers
 from capability.sidecar.profiles import PROFILES
 from capability.sidecar.protocol import Connections
 from capability.sidecar.settings import Listener, Logged, Serves, Settings, SettingsError
+from capability.sidecar.storelog import StoreLog
 from capability.sidecar.tally import Board
 
 SWEEP: Final = 0.25
@@ -75,6 +76,7 @@ class Worker:
         self._settings = settings
         self._sockets = sockets
         self._board = board
+        self._number = number
         self._tally = board.row(number)
         self._reread = reread
         self._files = files
@@ -136,8 +138,19 @@ class Worker:
             return Feed(lambda: open_store(url), poll=self._settings.poll), None
         return None, open_store(url)
 
-    def _decision_log(self) -> LineLog | None:
+    def _decision_log(self) -> LineLog | StoreLog | None:
         settings = self._settings
+        if settings.log == "store":
+            from capability.store import open_store
+
+            url = settings.store or ""
+            return StoreLog(
+                lambda: open_store(url),
+                self._number,
+                logged=settings.decisions,
+                capacity=settings.log_capacity,
+                when_full=settings.when_full,
+            )
         if settings.decisions is Logged.NONE:
             return None
         return LineLog(
@@ -204,6 +217,8 @@ class Worker:
             "connections_refused": sum(each.refused for _, each in self._connections),
             "connections_late": sum(each.late for _, each in self._connections),
         }
+        if isinstance(self._log, StoreLog):
+            found["log_dropped"] = self._log.dropped
         if feed is not None:
             found["refresh_failures_store"] = feed.failures
             tally.says("revocation_entries", len(feed))

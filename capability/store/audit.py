@@ -90,6 +90,8 @@ def link(event: Event, writer: str, head: Head | None) -> Entry:
     text = json.dumps(
         {**event.data(), "writer": writer, "number": number}, ensure_ascii=False, sort_keys=True
     )
+    # a client may have sent what is no Unicode, which no store takes: JSON has an escape for it
+    text = text.encode("utf-8", "backslashreplace").decode()
     return Entry(writer, number, text, digest(_START if head is None else head.hash, text))
 
 

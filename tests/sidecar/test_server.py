@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -18,7 +19,7 @@ import pytest
 
 from capability import Biscuit, KeyPair
 from capability.keyset import KeySet
-from capability.store import create_store
+from capability.store import Record, create_store
 from tests.sidecar.processes import ROOT as PROJECT
 from tests.sidecar.processes import connect, sidecar, wait_until
 from tests.sidecar.tokens import ROOT, mint
@@ -34,6 +35,12 @@ def config(body: str = "", listeners: str = TCP, key: str = KEY) -> str:
 
 def ids(token: str) -> list[bytes]:
     return list(Biscuit.from_base64(token, ROOT.public_key).canonical_revocation_ids)
+
+
+def dropped(metrics: bytes) -> float:
+    found = re.search(rb"^cap_decision_log_dropped_total (.+)$", metrics, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
 
 
 def test_it_decides_behind_a_unix_socket_that_others_cannot_open(tmp_path: Path) -> None:
@@ -301,9 +308,50 @@ def test_the_decision_log_tells_what_was_denied_and_never_a_token(tmp_path: Path
     assert "secret" not in written
 
 
+def test_the_store_s_trail_has_decisions_and_last_uses(tmp_path: Path) -> None:
+    url, allowed, denied = f"sqlite:///{tmp_path}/cap.db", mint(), mint(operations=["write"])
+    body = f'store = "{url}"\nlog = "store"\ndecisions = "all"\nworkers = 2\n'
+    with create_store(url) as store:
+        store.register(Record(root=ids(allowed)[0]))
+        with sidecar(tmp_path, config=config(body)) as server:
+            assert wait_until(lambda: server.ask(token=allowed)[0] == 200)
+            status, headers, _ = server.ask(token=denied, target="/orders?secret=1", method="HEAD")
+            assert status == 403
+            assert server.stop() == 0
+        entries = [each for each in store.audit() if each.writer.startswith("serve:")]
+        said = {each.data["decision"]: each.data for each in entries}[headers["x-cap-decision-id"]]
+        assert (said["action"], said["outcome"], said["subject"]) == ("decision", "denied", "ann")
+        assert (said["path"], said["method"], said["client"]) == ("/orders", "HEAD", "127.0.0.1")
+        assert said["revocation_ids"] == [each.hex() for each in ids(denied)]
+        assert {each.data["outcome"] for each in entries} >= {"allowed", "denied"}
+        record = store.registered(ids(allowed)[0])
+        assert record is not None
+        assert record.last_used is not None
+        assert store.audit_problems() == ()
+    assert denied.encode() not in b"".join(each.read_bytes() for each in tmp_path.glob("cap.db*"))
+
+
+def test_no_yes_leaves_that_the_store_s_trail_cannot_take(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/cap.db"
+    store = create_store(url)
+    body = (
+        f'store = "{url}"\nlog = "store"\ndecisions = "all"\nlog_capacity = 2\nwhen_full = "deny"\n'
+        'on_stale = "allow"\n'
+    )
+    with sidecar(tmp_path, config=config(body)) as server:
+        assert wait_until(lambda: server.ask(token=mint())[0] == 200)
+        (tmp_path / "cap.db").rename(tmp_path / "away.db")
+        assert wait_until(lambda: server.ask(token=mint())[1].get("x-cap-reason") == "log-full")
+        assert wait_until(lambda: dropped(server.ask(1, "/metrics")[2]) > 0)
+        (tmp_path / "away.db").rename(tmp_path / "cap.db")
+        assert wait_until(lambda: server.ask(token=mint())[0] == 200)
+    store.close()
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
+        ('log = "store"', "no store"),
         ("max_stale = -1", "max_stale"),
         ("workers = 0", "workers"),
         ('behind = "nginx"', "no setting"),
