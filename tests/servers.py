@@ -4,7 +4,6 @@ PostgreSQL and Redis come from Debian's packages; what the packages start by the
 CAP_TEST_REDIS_SERVER names another program than `redis-server`: Valkey, or a newer Redis.
 """
 
-import contextlib
 import os
 import secrets
 import shutil
@@ -50,6 +49,18 @@ def program(name: str) -> str | None:
         return found
     versions = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
     return max((str(each) for each in versions), key=lambda each: int(each.split("/")[4]), default=None)
+
+
+def tied(*command: str, user: str | None = None) -> list[str]:
+    """Returns `command` as one that ends with the process that starts it, however that ends; by `user`.
+
+    The kernel sees to that where there is such a thing (Linux); elsewhere a killed run leaves its servers.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        return [*command]
+    who = [] if user is None else ["--reuid", user, "--regid", user, "--init-groups"]
+    return [setpriv, "--pdeathsig", "KILL", *who, "--", *command]
 
 
 class PostgresServer:
@@ -132,15 +143,14 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Kills the server as a crash does: nothing is written any more."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._main_process(), signal.SIGKILL)
+        assert self._process is not None
+        self._process.kill()
         self._wait()
 
     def stop(self) -> None:
         """Stops the server, whoever is connected."""
         if self._process is not None and self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._main_process(), signal.SIGINT)
+            self._process.send_signal(signal.SIGINT)
             self._wait()
 
     def remove(self) -> None:
@@ -148,15 +158,26 @@ class PostgresServer:
         self.stop()
         shutil.rmtree(self._folder)
 
-    def _main_process(self) -> int:
-        return int((self._data / "postmaster.pid").read_text().split()[0])
+    def pause(self) -> None:
+        """Lets all processes of the server do nothing, with their connections open."""
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Ends a pause."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for each in (self._process.pid, *map(int, children)):
+            os.kill(each, number)
 
     def _wait(self) -> None:
         assert self._process is not None
         self._process.wait(timeout=START_SECONDS)
 
     def _command(self, *command: str) -> list[str]:
-        return ["runuser", "-u", "postgres", "--", *command] if os.geteuid() == 0 else [*command]
+        return tied(*command, user="postgres" if os.geteuid() == 0 else None)
 
 
 def start_postgres() -> PostgresServer:
@@ -216,7 +237,7 @@ class RedisServer:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(self._program, "--port", str(self.port), "--bind", "127.0.0.1"),
+                    *tied(self._program, "--port", str(self.port), "--bind", "127.0.0.1"),
                     *("--dir", str(self.folder), "--save", "", "--appendonly", "yes"),
                     *("--appendfsync", "always", *self._settings),
                 ],

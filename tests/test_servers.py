@@ -1,16 +1,39 @@
-"""The servers that tests start: they answer, they can be killed, and they leave nothing behind."""
+"""A server that the tests start ends with them, however they end."""
 
-import psycopg
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
-from tests.servers import PostgresServer
+STARTS = """
+import signal
+from tests.servers import start_redis
+server = start_redis()
+print(server.port, server.folder, flush=True)
+signal.pause()
+"""
 
 
-def test_a_server_comes_back_after_a_kill_with_what_it_held(postgres: PostgresServer, database: str) -> None:
-    postgres.execute("CREATE TABLE kept AS SELECT 7 AS value", database)
-    postgres.kill()
-    with pytest.raises(psycopg.OperationalError):
-        postgres.execute("SELECT 1")
-    postgres.start()
-    assert postgres.execute("SELECT value FROM kept", database) == [(7,)]
-    assert postgres.execute("SHOW fsync") == [("on",)]
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="only Linux ends a process with its parent")
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="Redis is not installed")
+def test_a_server_ends_with_a_run_that_was_killed() -> None:
+    command = [sys.executable, "-c", STARTS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        port, folder = run.stdout.readline().split()
+        socket.create_connection(("127.0.0.1", int(port))).close()
+        run.kill()
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        try:
+            socket.create_connection(("127.0.0.1", int(port))).close()
+        except ConnectionRefusedError:
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("the server goes on")
+    shutil.rmtree(Path(folder))

@@ -13,10 +13,13 @@ import psycopg
 import pytest
 
 from capability.errors import StoreError, StoreRolledBack, StoreSchemaError, StoreUnavailable
+from capability.guard import Guard
+from capability.keys import KeyPair
 from capability.store import Owner, Record, create_store, open_store
 from capability.store.audit import Event
 from capability.store.follower import Follower
 from capability.store.postgres import MIGRATIONS, PostgresStore, create, schema
+from capability.tokens import BiscuitBuilder
 from tests.servers import PostgresServer, free_port
 from tests.store.contract import ANN, A, B, C, filled
 
@@ -292,6 +295,60 @@ def test_a_stale_connection_is_replaced(
     assert store.status([A]).revoked_id == A
     assert len(list(store.audit())) == 3
     assert store.problems() == ()
+
+
+def test_a_server_that_stands_still_is_not_waited_for(
+    postgres: PostgresServer, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capability.store.postgres.connection.WAIT_SECONDS", 0.5)
+    keys = KeyPair()
+    token = BiscuitBuilder('user("ann")').build(keys.private_key)
+    with PostgresStore(f"{url}?connect_timeout=2") as store:
+        guard = Guard(keys.public_key, "allow if true", store)
+        assert guard.check(token.to_base64()).outcome == "allowed"
+        postgres.pause()
+        try:
+            started = time.monotonic()
+            assert guard.check(token.to_base64()).outcome == "store_unavailable"
+            assert time.monotonic() - started < 4, "0.5 s were to be waited"
+            started = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                store.revoke([A])
+            assert time.monotonic() - started < 6, "2 s were to be waited for a new connection"
+        finally:
+            postgres.resume()
+        assert guard.check(token.to_base64()).outcome == "allowed"
+        assert store.status([A]).revoked_id is None
+
+
+def test_a_server_that_stands_still_in_a_change_is_given_up(
+    postgres: PostgresServer, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capability.store.postgres.connection.CHANGE_SECONDS", 0.5)
+
+    def stall(connection: Any, revision: int) -> None:
+        connection.execute("SELECT pg_sleep(60)")
+
+    for change in (store._connections.writing, store._connections.noting):
+        work: Any = stall if change == store._connections.writing else lambda one: stall(one, 0)
+        with pytest.raises(StoreUnavailable, match="has not answered in time"):
+            change(work, idempotent=True)
+    assert store.revoke([A]) == 1, "the one before still holds the lock"
+
+
+def test_questions_are_prepared_but_not_through_a_proxy(
+    url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = "SELECT count(*) FROM pg_prepared_statements"
+    store.status([A])
+    ask = store._connections.reading
+    assert ask(lambda connection, _: connection.execute(prepared).fetchone()) == (2,)
+    # What a proxy tells of itself is not the number of the process behind it.
+    monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 0)
+    with PostgresStore(url) as behind:
+        behind.status([A])
+        ask = behind._connections.reading
+        assert ask(lambda connection, _: connection.execute(prepared).fetchone()) == (0,)
 
 
 def test_what_must_not_happen_twice_is_not_tried_twice(store: PostgresStore) -> None:

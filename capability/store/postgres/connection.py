@@ -1,6 +1,7 @@
 """Connections to a store's database: a pool of them, and how a program outlives the loss of one."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,12 +18,16 @@ from capability.errors import (
     StoreUnavailable,
     StoreURLError,
 )
-from capability.store.postgres.schema import Connection, migrate, version_of
+from capability.store.postgres.bounded import Connection, NoAnswer
+from capability.store.postgres.schema import migrate, version_of
 
 T = TypeVar("T")
 
 WAIT_SECONDS: Final = 5
 """How long to wait for the server, a connection or another writer, before the store is unavailable."""
+
+CHANGE_SECONDS: Final = 300
+"""How long a statement that may have much to do is waited for; a short one, WAIT_SECONDS."""
 
 MAX_CONNECTIONS: Final = 8
 """Connections of one store object; a thread that needs one more waits."""
@@ -45,7 +50,9 @@ _SETTINGS: Final = (
     "SET search_path = ''; "
     f"SET lock_timeout = '{WAIT_SECONDS}s'; "
     # A writer that was stopped in the middle does not keep the others waiting for ever.
-    "SET idle_in_transaction_session_timeout = '60s'"
+    "SET idle_in_transaction_session_timeout = '60s'; "
+    # What is prepared are questions by an index, which to plan anew takes longer than to answer.
+    "SET plan_cache_mode = force_generic_plan"
 )
 
 _READING: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT value FROM capability.revision"
@@ -86,19 +93,20 @@ class Target:
     def connect(self) -> Connection:
         """Returns a new connection, with which each statement is a transaction unless one is begun."""
         try:
-            connection: Connection = psycopg.connect(
-                # Prepared statements belong to a session, which a proxy in between may change under us.
-                **self.parameters,
-                autocommit=True,
-                prepare_threshold=None,
-            )
+            connection = Connection.connect(**self.parameters, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
             raise self.translation(error) from error
         return connection
 
     def settle(self, connection: Connection) -> None:
         """Makes the settings of a new connection that the store relies on."""
+        connection.patience = WAIT_SECONDS
         connection.execute(_SETTINGS)
+        # Prepared statements belong to a session, which a proxy in between may change under us: then another
+        # program's statement could answer by our name for it. A proxy gives the client a number of its own.
+        row = connection.execute("SELECT pg_backend_pid()").fetchone()
+        if row == (connection.info.backend_pid,):
+            connection.prepare_threshold = sys.maxsize  # what says `prepare=True`, and nothing else
 
     def translation(self, error: psycopg.Error) -> StoreError | ValueError:
         """Returns our word for an error of PostgreSQL. Whatever is not known to be lasting: unavailable."""
@@ -151,6 +159,7 @@ class Connections:
 
         def ask(connection: Connection) -> T:
             before = self._seen
+            connection.patience = WAIT_SECONDS
             result, revision = work(connection)
             self._see(before, revision)
             return result
@@ -192,6 +201,7 @@ class Connections:
 
         def note(connection: Connection) -> T:
             nonlocal began
+            connection.patience = CHANGE_SECONDS
             connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
             began = True
             result = work(connection)
@@ -235,10 +245,12 @@ class Connections:
             except psycopg.Error as error:
                 lost = connection.closed
                 self._lost = self._lost or lost
-                if retried or not lost or not again():
+                # Who waited in vain is told so, and does not wait as long again.
+                if retried or not lost or isinstance(error, NoAnswer) or not again():
                     raise self.target.translation(error) from error
                 retried = True
             finally:
+                connection.patience = WAIT_SECONDS
                 if connection.info.transaction_status in _BEGUN:
                     with suppress(psycopg.Error):  # then it is closed, and the pool throws it away
                         connection.execute("ROLLBACK")
@@ -246,11 +258,13 @@ class Connections:
 
     def _begin(self, connection: Connection, statement: str) -> int:
         before = self._seen
+        connection.patience = 2 * WAIT_SECONDS  # longer than for the lock, which the server gives up itself
         cursor = connection.execute(statement)
         while cursor.nextset():  # to the last statement's
             pass
         revision = revision_in(cursor.fetchone())
         self._see(before, revision)
+        connection.patience = CHANGE_SECONDS
         return revision
 
     def _commit(self, connection: Connection, *, idempotent: bool) -> None:
@@ -299,6 +313,7 @@ class Connections:
             # Connections that came through a fork belong to the parent, and the pool's threads stayed there.
             if self._pool is None or self._process != os.getpid():
                 self._pool = ConnectionPool(
+                    connection_class=Connection,
                     kwargs={**self.target.parameters, "autocommit": True, "prepare_threshold": None},
                     min_size=1,
                     max_size=MAX_CONNECTIONS,
@@ -329,4 +344,5 @@ def _open(target: Target, *, absent_is_new: bool) -> None:
     """Connects once and brings the store to the newest version, so that what is wrong is said at once."""
     with target.translated(), target.connect() as connection:
         target.settle(connection)
+        connection.patience = None  # making an index of a large store takes what it takes
         migrate(connection, target.place, absent_is_new=absent_is_new)

@@ -8,8 +8,9 @@ from typing import Final
 import psycopg
 
 from capability.errors import StoreUnavailable
+from capability.store.postgres.bounded import Connection
 from capability.store.postgres.connection import Target, revision_in
-from capability.store.postgres.schema import CHANNEL, Connection
+from capability.store.postgres.schema import CHANNEL
 
 _SLICE: Final = 0.25
 """Seconds until a thread that waits sees that the store was closed."""

@@ -7,7 +7,7 @@ from psycopg import errors
 
 from capability.errors import StoreSchemaError
 from capability.store.moments import micros, moment
-from capability.store.postgres.schema import Connection
+from capability.store.postgres.bounded import Connection
 from capability.store.records import Owner, Record, Selection
 
 RULED: Final = (

@@ -5,14 +5,12 @@ how many migrations it has had. Times are microseconds since 1970. Text is compa
 so that neither a locale nor its next version changes an order that an index relies on.
 """
 
-from typing import Any, Final
+from typing import Final
 
-import psycopg
 from psycopg import errors
 
 from capability.errors import StoreSchemaError
-
-Connection = psycopg.Connection[tuple[Any, ...]]
+from capability.store.postgres.bounded import Connection
 
 APPLICATION: Final = "capability-tokens"
 """What `capability.store` says: tells our schema from another one of this name."""

@@ -11,10 +11,11 @@ from capability.store import events
 from capability.store.audit import STORE_WRITER, Entry, Event, Head, Watch, problems, unwatched
 from capability.store.dump import Dump
 from capability.store.moments import micros
+from capability.store.postgres.bounded import Connection
 from capability.store.postgres.connection import Connections, Target, revision_in
 from capability.store.postgres.listener import Listener
 from capability.store.postgres.registry import COLUMNS, REVOKED, RULED, condition, insert, record
-from capability.store.postgres.schema import CHANNEL, Connection
+from capability.store.postgres.schema import CHANNEL
 from capability.store.postgres.transfer import (
     BATCH,
     ENTRY,
@@ -85,7 +86,7 @@ class PostgresStore:
         ids = checked_ids(revocation_ids)
 
         def ask(connection: Connection) -> tuple[RevocationStatus, int]:
-            row = connection.execute(_STATUS, {"ids": [*ids]}, binary=True).fetchone()
+            row = connection.execute(_STATUS, {"ids": [*ids]}, binary=True, prepare=True).fetchone()
             revision = revision_in(row)
             revoked = set() if row is None else {*row[1], *row[2]}
             first = next((each for each in ids if each in revoked), None)
@@ -97,7 +98,8 @@ class PostgresStore:
         """Returns the revision: one question to the server."""
 
         def ask(connection: Connection) -> tuple[int, int]:
-            found = revision_in(connection.execute("SELECT value FROM capability.revision").fetchone())
+            row = connection.execute("SELECT value FROM capability.revision", prepare=True).fetchone()
+            found = revision_in(row)
             return found, found
 
         return self._connections.asking(ask)

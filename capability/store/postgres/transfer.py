@@ -10,9 +10,9 @@ from capability.errors import StoreDumpError, StoreNotEmpty
 from capability.store.audit import Entry, Event, Head, link
 from capability.store.dump import Dump, Item, checked
 from capability.store.moments import micros, moment
+from capability.store.postgres.bounded import Connection
 from capability.store.postgres.connection import Target
 from capability.store.postgres.registry import COLUMNS, insert, record
-from capability.store.postgres.schema import Connection
 from capability.store.records import Owner, Record, Revocation, Rule
 
 REVOCATION: Final = "id, reason, actor, at, revision, expires FROM capability.revocations"
