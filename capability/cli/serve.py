@@ -166,7 +166,12 @@ def _read(session: Session, flags: Mapping[str, Any]) -> "Settings":
     store = flags["store"] or settings.store or config.store
     if settings.log == "store" and store is None:
         raise SettingsError("serve.log is the store, and no store is named")
-    return replace(settings, keys=_keys(session, flags, settings.keys), store=store)
+    return replace(
+        settings,
+        keys=_keys(session, flags, settings.keys),
+        store=store,
+        prefixes=session.prefixes,
+    )
 
 
 def _one(address: str | None) -> Sequence[str]:
@@ -203,11 +208,16 @@ def _keys(session: Session, flags: Mapping[str, Any], configured: str | None) ->
 
 def _checked(settings: "Settings") -> Result:
     """Returns what would be served. Keys and policies are read as for serving, but nothing is opened."""
+    from capability.sidecar.apiguards import build_api
     from capability.sidecar.guards import build_routes
     from capability.sidecar.keysource import KeySource, KeysUnavailable
     from capability.sidecar.settings import SettingsError
 
     notes: list[str] = []
+
+    def note(route: str, warning: str) -> None:
+        notes.append(f"route {route}: {one_line(warning)}")
+
     try:
         assert settings.keys is not None
         keys = KeySource(settings.keys).read()
@@ -215,8 +225,10 @@ def _checked(settings: "Settings") -> Result:
             settings.routes,
             keys,
             lambda on_stale: None,
-            warn=lambda route, warning: notes.append(f"route {route}: {one_line(warning)}"),
+            prefixes=settings.prefixes,
+            warn=note,
         )
+        build_api(settings, keys, None, warn=note)
     except KeysUnavailable as error:
         raise Failure(
             Exit.TOKEN_OR_KEY, "key.format", str(error), "name a key, a key set, or their file"

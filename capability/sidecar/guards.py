@@ -31,6 +31,7 @@ def build_routes(
     revocations: Callable[[OnStale], RevocationSource | None],
     *,
     clock: Callable[[], float] | None = None,
+    prefixes: Iterable[str] = (),
     warn: Callable[[str, str], None] = lambda route, warning: None,
 ) -> Routes:
     """Returns the routes with a guard each. `warn` is told what is odd about a route's policy.
@@ -39,11 +40,13 @@ def build_routes(
     """
     routes = []
     for each in settings:
-        program = _policy(each)
+        program = read_policy(each.name, each.policy, DEFAULT_POLICY, each.application, each.tenant)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", PolicyWarning)
             try:
-                guard = Guard(keys, program, revocations(each.on_stale), clock, answers=ANSWERS)
+                guard = Guard(
+                    keys, program, revocations(each.on_stale), clock, answers=ANSWERS, prefixes=prefixes
+                )
                 headers = header_names(program)
             except (DatalogError, ValueError) as error:
                 raise SettingsError(f"route {each.name}: {error}") from error
@@ -66,32 +69,33 @@ def build_routes(
         raise SettingsError(f"serve.route: {error}") from error
 
 
-def _policy(route: RouteSettings) -> Program:
-    """Returns the policy of a route, with what its settings state."""
-    source = DEFAULT_POLICY
-    if route.policy is not None:
+def read_policy(
+    name: str, path: str | None, built_in: str, application: str | None = None, tenant: str | None = None
+) -> Program:
+    """Returns the policy in a file, else `built_in`, with what the settings state; raises SettingsError."""
+    source = built_in
+    if path is not None:
         try:
-            with open(route.policy, "rb") as file:
+            with open(path, "rb") as file:
                 content = file.read(_MAX_POLICY + 1)
             source = content.decode()
         except (OSError, UnicodeDecodeError) as error:
             reason = "it is not UTF-8" if isinstance(error, ValueError) else str(error.strerror).lower()
-            raise SettingsError(f"route {route.name}: cannot read {route.policy!r}: {reason}") from error
+            raise SettingsError(f"route {name}: cannot read {path!r}: {reason}") from error
         if len(content) > _MAX_POLICY:
-            raise SettingsError(f"route {route.name}: {route.policy!r} is larger than {_MAX_POLICY} bytes")
+            raise SettingsError(f"route {name}: {path!r} is larger than {_MAX_POLICY} bytes")
     try:
         program = parse_program(source)
     except DatalogError as error:
-        where = "the built-in policy" if route.policy is None else Path(route.policy).name
-        raise SettingsError(f"route {route.name}: {where}: {error}") from error
-    return replace(program, facts=(*program.facts, *_stated(route)))
-
-
-def _stated(route: RouteSettings) -> Iterable[Predicate]:
+        where = "the built-in policy" if path is None else Path(path).name
+        raise SettingsError(f"route {name}: {where}: {error}") from error
     words = DEFAULT_VOCABULARY
-    for name, value in ((words.application, route.application), (words.tenant, route.tenant)):
-        if value is not None:
-            yield Predicate(name, ((STRING, value),))
+    stated = tuple(
+        Predicate(word, ((STRING, value),))
+        for word, value in ((words.application, application), (words.tenant, tenant))
+        if value is not None
+    )
+    return replace(program, facts=(*program.facts, *stated))
 
 
 def _heads(program: Program) -> Iterable[Predicate]:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from capability.guard import Guard
 from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.revocation import RevocationSource
+from capability.sidecar.apiguards import APIGuards, build_api
 from capability.sidecar.feed import Bounded, Feed
 from capability.sidecar.guards import build_routes
 from capability.sidecar.keysource import KeySource, KeysUnavailable
@@ -26,13 +28,22 @@ NO_KEYS: Final = "no root keys were read yet"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One generation: settings, keys and routes that fit together. `revision` is a hash of the policies."""
+    """One generation: settings, keys and policies that fit together. `revision` is a hash of the policies.
+
+    `api` is None where no listener serves it.
+    """
 
     settings: Settings
     keys: KeySet | PublicKey
     routes: Routes
+    api: APIGuards | None
     revision: str
     since: float
+
+    @property
+    def guards(self) -> list[Guard]:
+        """All guards that decide."""
+        return [*(route.guard for route in self.routes), *(self.api or ())]
 
 
 class Live:
@@ -97,8 +108,8 @@ class Live:
                 if self.state is None:
                     self._replace(self._settings, keys)
                 elif keys != self.state.keys:
-                    for route in self.state.routes:
-                        route.guard.replace(keys=keys)
+                    for guard in self.state.guards:
+                        guard.replace(keys=keys)
                     self.state = replace(self.state, keys=keys)
             except (SettingsError, KeysUnavailable) as error:
                 self._tally.happened("refresh_failures_keys")
@@ -113,10 +124,13 @@ class Live:
         return keys
 
     def _replace(self, settings: Settings, keys: KeySet | PublicKey) -> None:
-        routes = build_routes(settings.routes, keys, self._revocations(settings), warn=self._warn)
-        digest = hashlib.sha256("\n".join(route.source for route in routes).encode()).hexdigest()
+        revocations = self._revocations(settings)
+        routes = build_routes(settings.routes, keys, revocations, prefixes=settings.prefixes, warn=self._warn)
+        api = build_api(settings, keys, revocations(OnStale.DENY), warn=self._warn)
+        sources = [route.source for route in routes] + ([] if api is None else [api.source])
+        digest = hashlib.sha256("\n".join(sources).encode()).hexdigest()
         self._settings = settings
-        self.state = State(settings, keys, routes, digest[:16], time.time())
+        self.state = State(settings, keys, routes, api, digest[:16], time.time())
         self.problem = None
         self.changed(self.state)
 

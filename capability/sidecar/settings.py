@@ -17,6 +17,15 @@
     log_capacity = 10000             # how many may wait to be written
     when_full = "drop"               # or "deny": what happens when the log cannot keep up
 
+    [serve.api]                      # for listeners that serve the api
+    url = "https://pdp.example"      # where clients reach it, for /.well-known/authzen-configuration
+    policy = "api.datalog"           # decides evaluations; default: the policy of all routes
+    application = "orders"           # stated for every evaluation
+    tenant = "acme"
+    callers = "callers.datalog"      # who may introspect and revoke; default: by right("cap", ...)
+    authenticate = false             # true: evaluations need a caller's token too
+    explain = true                   # false: nobody is told why, whatever they ask
+
     [[serve.listen]]
     address = "unix:/run/cap/cap.sock"
     behind = "nginx"
@@ -37,6 +46,7 @@
 Relative paths are relative to the file that holds them.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -113,11 +123,29 @@ class RouteSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class APISettings:
+    """What listeners of the API depend on; `policy` and `callers` are files, None: see `build_api`."""
+
+    url: str | None = None
+    policy: str | None = None
+    application: str | None = None
+    tenant: str | None = None
+    callers: str | None = None
+    authenticate: bool = False
+    explain: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All of it; times are in seconds. None: as for every command of `cap`."""
+    """All of it; times are in seconds. None: as for every command of `cap`.
+
+    `prefixes` may stand before a token's text; they are no setting of [serve] but of all commands.
+    """
 
     listen: tuple[Listener, ...]
     routes: tuple[RouteSettings, ...]
+    api: APISettings = APISettings()
+    prefixes: tuple[str, ...] = ()
     keys: str | None = None
     keys_refresh: float = 300.0
     store: str | None = None
@@ -156,6 +184,7 @@ def read_settings(table: Mapping[str, Any], base: Path, *, public: bool = False)
     settings = Settings(
         listen=listeners or (Listener(address=parse_address(DEFAULT_ADDRESS)),),
         routes=routes or (default,),
+        api=_api(known.table("api", _API_NAMES), base),
         keys=keys if keys is None or "://" in keys else str(base / keys),
         keys_refresh=known.seconds("keys_refresh", 300.0),
         store=known.text("store"),
@@ -210,6 +239,21 @@ def _route(table: "_Table", base: Path, default: RouteSettings) -> RouteSettings
         application=table.text("application") or default.application,
         tenant=table.text("tenant") or default.tenant,
         on_stale=table.word("on_stale", OnStale, default.on_stale),
+    )
+
+
+def _api(table: "_Table", base: Path) -> APISettings:
+    url = table.text("url")
+    if url is not None and re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", url) is None:
+        raise SettingsError("serve.api.url is an http:// or https:// URL, without a query")
+    return APISettings(
+        url=url,
+        policy=table.path("policy", base),
+        application=table.text("application"),
+        tenant=table.text("tenant"),
+        callers=table.path("callers", base),
+        authenticate=table.flag("authenticate", False),
+        explain=table.flag("explain", True),
     )
 
 
@@ -301,6 +345,9 @@ class _Table:
         value = self.text(name)
         return None if value is None else str(base / value)
 
+    def table(self, name: str, known: Sequence[str]) -> "_Table":
+        return _Table(f"{self.name}.{name}", self._values.get(name, {}), known)
+
     def tables(self, name: str, known: Sequence[str]) -> list["_Table"]:
         values = self._values.get(name, [])
         if not isinstance(values, list):
@@ -308,6 +355,9 @@ class _Table:
         return [_Table(f"{self.name}.{name} {at}", each, known) for at, each in enumerate(values, 1)]
 
 
-_NAMES: Final = tuple(each.name for each in fields(Settings) if each.name not in ("listen", "routes"))
+_NAMES: Final = tuple(
+    each.name for each in fields(Settings) if each.name not in ("listen", "routes", "prefixes")
+)
+_API_NAMES: Final = tuple(each.name for each in fields(APISettings))
 _LISTENER_NAMES: Final = ("address", "serves", "behind", "paths", "mode", "public")
 _ROUTE_NAMES: Final = ("name", "host", "path", "policy", "application", "tenant", "on_stale")

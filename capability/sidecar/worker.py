@@ -11,14 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias
 
 from capability.http.problems import Problem
+from capability.keys import PublicKey
+from capability.keyset import KeySet
 from capability.revocation import RevisedSource
 from capability.sidecar.admin import Admin, health
+from capability.sidecar.api import API
 from capability.sidecar.check import Check, CheckSettings
 from capability.sidecar.feed import Bounded, Feed
 from capability.sidecar.keysource import KeySource, KeysUnavailable
 from capability.sidecar.live import Live, State
 from capability.sidecar.logs import LineLog
 from capability.sidecar.messages import Answer, Handler, Headers
+from capability.sidecar.oauth import Revoker
 from capability.sidecar.profiles import PROFILES
 from capability.sidecar.protocol import Connections
 from capability.sidecar.settings import Listener, Logged, Serves, Settings, SettingsError
@@ -88,6 +92,7 @@ class Worker:
         self._live = Live(settings, self._tally, self._feed, strict=strict, warn=warn)
         self._live.changed = self._changed
         self._log = self._decision_log()
+        self._revoker = self._store_to_revoke_in()
         self._executor = ThreadPoolExecutor(THREADS, "cap-check")
         self._connections = [
             (listener, Connections(NotReady(), executor=self._executor)) for listener, _ in sockets
@@ -138,6 +143,14 @@ class Worker:
             return Feed(lambda: open_store(url), poll=self._settings.poll), None
         return None, open_store(url)
 
+    def _store_to_revoke_in(self) -> Revoker | None:
+        url = self._settings.store
+        if url is None:
+            return None
+        from capability.store import open_store
+
+        return Revoker(lambda: open_store(url))
+
     def _decision_log(self) -> LineLog | StoreLog | None:
         settings = self._settings
         if settings.log == "store":
@@ -169,6 +182,17 @@ class Worker:
         if live.state is None:
             return NotReady()
         settings = live.state.settings
+        if listener.serves is Serves.API:
+            assert live.state.api is not None
+            return API(
+                live.state.api,
+                self._keys,
+                settings.api,
+                self._tally,
+                revoker=self._revoker,
+                log=self._log,
+                realm=settings.realm,
+            )
         source = self._strict if self._feed is None else Bounded(self._feed, settings.max_stale)
         check = CheckSettings(
             profile=PROFILES[listener.behind],
@@ -180,6 +204,11 @@ class Worker:
             blocking=self._strict is not None,
         )
         return Check(live.state.routes, check, self._tally, self._log)
+
+    def _keys(self) -> KeySet | PublicKey:
+        """Returns the keys that hold now; fetched ones are replaced without anything else."""
+        assert self._live.state is not None
+        return self._live.state.keys
 
     def _changed(self, state: State) -> None:
         """Lets every listener answer by a new state. An assignment, so a request sees the old or the new."""
@@ -227,7 +256,7 @@ class Worker:
             if age is not None:
                 tally.says("revocation_success_ms", round((time.time() - age) * 1000))
         if self._live.state is not None:
-            stats = [route.guard.stats().tokens for route in self._live.state.routes]
+            stats = [guard.stats().tokens for guard in self._live.state.guards]
             found["cache_hits"] = sum(each.hits for each in stats)
             found["cache_misses"] = sum(each.misses for each in stats)
         for event, count in found.items():
@@ -274,11 +303,14 @@ class Worker:
             self._feed.close()
         if self._log is not None:
             self._log.close()
+        if self._revoker is not None:
+            self._revoker.close()
 
 
 def stamps(settings: Settings, files: Sequence[str]) -> Stamps:
     """Returns how the files that decide look now: `files`, and those that the settings name."""
-    named = [*files, *(each.policy for each in settings.routes if each.policy is not None)]
+    policies = [*(each.policy for each in settings.routes), settings.api.policy, settings.api.callers]
+    named = [*files, *(each for each in policies if each is not None)]
     if settings.keys is not None and not KeySource(settings.keys).is_remote:
         named.append(settings.keys)
     return [_stamp(each) for each in dict.fromkeys(named)]
