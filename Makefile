@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 
 	"$$python" -c '$(IS_NEW_ENOUGH)' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench fuzz vectors proto docs clean soak
+.PHONY: help demo test check format bench fuzz vectors proto docs proxies clean soak
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -53,6 +53,9 @@ proto: $(DEV_DEPS) ## write the protobuf module from schema.proto
 
 docs: $(DEV_DEPS) ## write what is generated in docs/
 	$(BIN)/python -m docs.generate
+
+proxies: $(DEV_DEPS) ## run each proxy and write the table of docs/proxies.md
+	$(BIN)/python -m docs.proxies
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

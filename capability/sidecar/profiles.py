@@ -34,7 +34,8 @@ PROFILES: Final = {
     profile.name: profile
     for profile in (
         Profile("plain"),
-        Profile("envoy", client=b"x-forwarded-for"),
+        # Envoy appends its own address to the X-Forwarded-For of a check
+        Profile("envoy", client=b"x-real-ip"),
         # nginx makes 500 of every status but 2xx, 401 and 403
         Profile(
             "nginx",

@@ -356,7 +356,7 @@ SEEN = 'allow if http_method("PUT"), http_path("/o/1"), http_host("shop"), clien
 @pytest.mark.parametrize("behind", FORWARDED)
 def test_the_request_is_what_the_proxy_says_it_was(behind: str, tmp_path: Path) -> None:
     check = make_check(policy(tmp_path, SEEN), behind=behind)
-    ours = "X-Real-IP" if behind in ("nginx", "haproxy") else "X-Forwarded-For"
+    ours = "X-Real-IP" if behind in ("nginx", "haproxy", "envoy") else "X-Forwarded-For"
     client = (ours, "203.0.113.9" if ours == "X-Real-IP" else "198.51.100.1, 203.0.113.9")
     sent = [*FORWARDED[behind], client]
     assert ask(check, mint(), target="/check", headers=sent)[0].status == 200
