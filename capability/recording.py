@@ -20,6 +20,7 @@ from capability.decision import Decision, Outcome
 from capability.errors import StoreError
 from capability.guard import Guard
 from capability.store.audit import STORE_WRITER, Event
+from capability.store.records import check_text
 
 Which: TypeAlias = Literal["none", "denied", "all"]
 WhenFull: TypeAlias = Literal["drop", "deny"]
@@ -27,6 +28,9 @@ Details: TypeAlias = Mapping[str, str | int | None]
 
 FULL: Final = "audit.full"
 """The code of the denial of what was allowed and could not be written down."""
+
+MAX_TEXT: Final = 1000
+"""Characters that are kept of what a client may choose: a reason, a subject, a request's name, a detail."""
 
 _BATCH: Final = 1000
 _NOTHING: Final[Details] = MappingProxyType({})
@@ -104,6 +108,9 @@ class Recorder:
         self._capacity = capacity
         self._deny = when_full == "deny"
         self._writer = f"guard:{socket.gethostname()}" if writer is None else writer
+        check_text("the writer of a recorder", self._writer)
+        if "\0" in self._writer:
+            raise ValueError("the writer of a recorder holds a zero byte")
         self._interval = interval
         self._wake = threading.Condition()
         self._writing = threading.Lock()
@@ -252,13 +259,18 @@ def _event(decision: Decision, details: Details, request: str | None, at: float)
         "decision",
         revocation_ids=decision.revocation_ids,
         outcome=decision.outcome.value,
-        reason=decision.reason,
-        request=request,
+        reason=_kept(decision.reason),
+        request=_kept(request),
         at=datetime.fromtimestamp(at, UTC),
         details={
-            **details,
+            **{name: _kept(value) if isinstance(value, str) else value for name, value in details.items()},
             "decision": decision.decision_id,
-            "subject": decision.subject,
+            "subject": _kept(decision.subject),
             "code": decision.code,
         },
     )
+
+
+def _kept(text: str | None) -> str | None:
+    """Returns what is kept of a text, so that no request writes more than a few lines' worth."""
+    return text if text is None or len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from capability.builders import BlockBuilder
 from capability.decision import Outcome
 from capability.errors import StoreUnavailable
 from capability.keys import KeyPair
-from capability.recording import FULL, RecordedGuard, Recorder, request_id
+from capability.recording import FULL, MAX_TEXT, RecordedGuard, Recorder, request_id
 from capability.store import Record, create_store
 from capability.store.audit import STORE_WRITER, Event
 from capability.store.memory import MemoryStore
@@ -185,3 +186,22 @@ def test_the_thread_writes_by_itself(store: Failing) -> None:
 def test_bad_settings_are_refused(store: Failing, options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"recorder|decisions"):
         Recorder(store, **options)  # type: ignore[arg-type]
+
+
+def test_what_a_client_may_choose_is_bounded_in_the_trail(store: Failing) -> None:
+    """The name of a request may be what a client sent, and the check in a token what its holder wrote."""
+    long = TOKEN.append(BlockBuilder(f'check if operation("{"x" * 40_000}")')).to_base64()
+    with Recorder(store, writer="svc", interval=NEVER) as recorder, request_id("r" * 40_000):
+        denied = guard(recorder).check(long, operation="read")
+        recorder.offer(denied, None, {"path": "/" + "p" * 40_000, "count": 1})
+    for line in store.audit(writer="svc"):
+        assert len(line.text) < 4 * MAX_TEXT
+        assert line.data["request"].endswith("rrr...")
+    assert line.data["path"].startswith("/ppp")
+    assert line.data["count"] == 1
+
+
+@pytest.mark.parametrize("writer", ["", "\udcff", "a\0"])
+def test_a_writer_is_a_name_that_every_store_can_keep(store: Failing, writer: str) -> None:
+    with pytest.raises(ValueError, match="writer"):
+        Recorder(store, writer=writer)
