@@ -32,6 +32,8 @@ __all__ = ["CapMiddleware", "admit", "gate", "grant_of", "requires"]
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 _ATTRIBUTE = "cap"
+_CACHED = "_cache_update_cache"
+"""By this, Django's caches know whether to keep an answer; one inside of the decision sets it anew."""
 
 
 @functools.lru_cache(1)
@@ -55,9 +57,12 @@ def gate() -> Gate:
 def admit(request: HttpRequest, operations: Sequence[str] = ()) -> Grant:
     """Decides a request, which then has the grant; raises Refused.
 
-    The resource is the path that is routed, without SCRIPT_NAME, which a proxy may have from the client.
+    The resource is the path that is routed, without SCRIPT_NAME, which a proxy may have from the client. A
+    cache of Django's that stands outside of the decision does not keep the answer: it would give it to
+    whoever asks for the same path.
     """
     setattr(request, _ATTRIBUTE, None)
+    setattr(request, _CACHED, False)
     authorization = request.META.get("HTTP_AUTHORIZATION")
     facts = getattr(settings, "CAP_FACTS", None)
     grant = gate().admit(

@@ -24,6 +24,8 @@ with extra("drf"):
     from rest_framework.permissions import BasePermission
     from rest_framework.request import Request
     from rest_framework.response import Response
+    from rest_framework.settings import api_settings
+    from rest_framework.views import APIView
     from rest_framework.views import exception_handler as default_handler
 
 __all__ = ["CapAuthentication", "CapUser", "Requires", "exception_handler"]
@@ -60,7 +62,9 @@ class RequestRefused(APIException):
 class CapAuthentication(BaseAuthentication):
     """Decides a request by the operations that its view's `Requires` name, else by that of its method.
 
-    A request without a token is left to the other authentication classes of the view.
+    A request without a token is left to the other authentication classes of the view, and to its permissions.
+    Where neither the view nor DEFAULT_PERMISSION_CLASSES names any, it is refused: the framework would let
+    everybody in.
     """
 
     def authenticate(self, request: Request) -> tuple[CapUser, Grant] | None:
@@ -71,7 +75,7 @@ class CapAuthentication(BaseAuthentication):
         try:
             grant = admit(request._request, tuple(dict.fromkeys(sum(named, ()))))
         except Refused as error:
-            if error.problem == NO_TOKEN:
+            if error.problem == NO_TOKEN and _says_who(view):
                 return None
             raise RequestRefused(error.problem) from error
         return CapUser(grant.subject), grant
@@ -79,6 +83,12 @@ class CapAuthentication(BaseAuthentication):
     def authenticate_header(self, request: Request) -> str:
         """Returns the challenge for a request without credentials."""
         return NO_TOKEN.challenge(gate().realm) or "Bearer"
+
+
+def _says_who(view: Any) -> bool:
+    """True unless nobody said who may use a view, so that its permissions are the framework's own default."""
+    said = "DEFAULT_PERMISSION_CLASSES" in api_settings.user_settings
+    return said or view is None or view.permission_classes is not APIView.permission_classes
 
 
 class _Required(BasePermission):

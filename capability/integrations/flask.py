@@ -46,9 +46,15 @@ class Cap:
         self._gate = Gate(guard=guard, application=application, realm=realm)
         self._resource = resource
         self._facts = facts
+        self._wrapped: set[Any] = set()
 
     def init_app(self, app: Flask) -> Self:
-        """Makes `app` answer refusals, and any AuthorizationError of its views, by a problem document."""
+        """Makes `app` answer refusals, and any AuthorizationError of its views, by a problem document.
+
+        Where `require` stands above `@app.get(...)`, Flask has the view as it was before. That would be open,
+        so `app` answers it by a RuntimeError.
+        """
+        app.before_request(self._check_order)
         app.register_error_handler(Refused, lambda error: self._answer(error.problem))
         app.register_error_handler(AuthorizationError, lambda error: self._answer(problem_of_error(error)))
         return self
@@ -83,6 +89,7 @@ class Cap:
                 self.admit(*operations)
                 return cast(_R, current_app.ensure_sync(view)(*args, **kwargs))
 
+            self._wrapped.add(view)
             return decided
 
         return decorate
@@ -100,6 +107,12 @@ class Cap:
         )
         g.cap = grant
         return grant
+
+    def _check_order(self) -> None:
+        if current_app.view_functions.get(request.endpoint or "") in self._wrapped:
+            raise RuntimeError(
+                f"the view {request.endpoint!r} is open: write @cap.require(...) below what routes to it"
+            )
 
     def _answer(self, problem: Problem) -> Any:
         return Response(problem.body(), problem.status, problem.headers(self._gate.realm))

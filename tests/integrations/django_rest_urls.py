@@ -4,6 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.urls import path
+from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -47,10 +48,25 @@ class Health(APIView):
         return Response("well")
 
 
+class Unsaid(APIView):
+    """Who may use it is said nowhere."""
+
+    authentication_classes = (CapAuthentication,)
+
+    def get(self, request: Any) -> Response:
+        return Response("well")
+
+
+class Open(Unsaid):
+    permission_classes = (AllowAny,)
+
+
 urlpatterns = [
     path("items/<int:id>", Item.as_view()),
     path("async/<int:id>", Read.as_view()),
     path("refund", Refund.as_view()),
     path("asks", Asks.as_view()),
     path("healthz", Health.as_view()),
+    path("unsaid", Unsaid.as_view()),
+    path("open", Open.as_view()),
 ]

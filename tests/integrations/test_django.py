@@ -10,7 +10,10 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.middleware.cache import FetchFromCacheMiddleware, UpdateCacheMiddleware
 from django.test import RequestFactory, override_settings
+from django.views.decorators.cache import cache_page
 
 from capability import Fact
 from tests.integrations.contract import HTTPContract, Service, assert_problem
@@ -33,7 +36,7 @@ if not settings.configured:
     )
     django.setup()
 
-from capability.integrations.django import CapMiddleware, admit
+from capability.integrations.django import CapMiddleware, admit, requires
 
 
 @contextmanager
@@ -70,6 +73,11 @@ class TestRestFramework(HTTPContract):
     def test_only_the_named_operation_is_needed(self, service: Service) -> None:
         assert service.ask(service.issuer.narrowed(operations=["refund"]), "/refund", "POST").status == 200
 
+    def test_a_view_without_permissions_is_not_open(self, service: Service) -> None:
+        assert_problem(service.ask(None, "/unsaid"), 401, "token-missing", None)
+        assert service.ask(service.issuer.token(), "/unsaid").status == 200
+        assert service.ask(None, "/open").status == 200
+
 
 def test_what_is_stated_can_be_chosen() -> None:
     issuer = Issuer(policy='allow if operation("read"), host("testserver"), application("orders")')
@@ -94,3 +102,31 @@ def test_a_prefix_that_a_proxy_passes_on_changes_nothing_that_is_stated() -> Non
 def test_a_mistake_in_the_settings_is_told_when_the_server_starts(guard: object) -> None:
     with override_settings(CAP_GUARD=guard), pytest.raises(ImproperlyConfigured):
         CapMiddleware(lambda request: None)
+
+
+def test_a_cache_outside_the_decision_keeps_nothing() -> None:
+    """It would answer one token's request with another's, and go on when the token was revoked."""
+    issuer = Issuer()
+    caches = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    headers = {"Authorization": f"Bearer {issuer.token()}"}
+    ask = RequestFactory().get
+
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse("for alice")
+
+    with override_settings(CAP_GUARD=issuer.guard, CACHES=caches):
+        guarded = requires("read")(view)
+        outside = (
+            cache_page(60)(guarded),
+            UpdateCacheMiddleware(FetchFromCacheMiddleware(CapMiddleware(view))),
+            UpdateCacheMiddleware(CapMiddleware(cache_page(60)(guarded))),
+        )
+        for number, answers in enumerate(outside):
+            assert answers(ask(f"/cached/{number}", headers=headers)).status_code == 200
+            assert answers(ask(f"/cached/{number}")).status_code == 401
+        inside = requires("read")(cache_page(60)(view))
+        assert [inside(ask("/inside", headers=headers)).status_code for _ in range(2)] == [200, 200]
+        issuer.revoke(issuer.alice)
+        for number, answers in enumerate(outside):
+            assert answers(ask(f"/cached/{number}", headers=headers)).status_code == 401
+        assert inside(ask("/inside", headers=headers)).status_code == 401

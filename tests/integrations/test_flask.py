@@ -107,3 +107,35 @@ def test_a_prefix_that_a_proxy_passes_on_changes_nothing_that_is_stated() -> Non
     headers = {"Authorization": f"Bearer {issuer.narrowed(resources=['/public'])}"}
     answer = app.test_client().get("/items/7", headers=headers, environ_overrides={"SCRIPT_NAME": "/public"})
     assert answer.status_code == 403
+
+
+def test_a_view_that_was_routed_to_before_it_was_wrapped_is_not_open() -> None:
+    issuer = Issuer()
+    app = Flask("orders")
+    cap = Cap(issuer.guard).init_app(app)
+    part = Blueprint("part", "part")
+
+    @cap.require("refund")
+    @app.post("/refund")
+    def refund() -> str:
+        return "refunded"
+
+    @cap.require("refund")
+    @part.post("/part/refund")
+    def part_refund() -> str:
+        return "refunded"
+
+    @app.post("/twice")
+    @cap.require("write")
+    @cap.require("refund")
+    def twice() -> str:
+        return "refunded"
+
+    app.register_blueprint(part)
+    client = app.test_client()
+    assert client.post("/refund").status_code == 500
+    assert client.post("/part/refund").status_code == 500
+    assert client.post("/twice").status_code == 401
+    assert client.post("/nowhere").status_code == 404
+    headers = {"Authorization": f"Bearer {issuer.token()}"}
+    assert client.post("/twice", headers=headers).status_code == 200
