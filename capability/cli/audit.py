@@ -1,6 +1,6 @@
 """`cap audit`: what was done, by whom, and whether the trail is whole."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,6 +14,21 @@ from capability.cli.stores import url_for_reading
 
 if TYPE_CHECKING:
     from capability.store import Store
+
+_SAID_ALONE: Final = ("outcome", "record", "change", "key")
+_SHOWN: Final = (
+    *_SAID_ALONE,
+    "key_id",
+    "until",
+    "name",
+    "owner",
+    "tenant",
+    "before",
+    "count",
+    "revision",
+    "request",
+)
+"""What the list shows of a line, in this order."""
 
 writer_option = click.option("--writer", help="Only the chain of this writer.")
 
@@ -35,7 +50,7 @@ def audit() -> None:
 
 
 @command("list", "cap audit list", "cap audit list --action revoke --limit 20")
-@click.option("--action", help="Only mint, revoke, prune, key or decision.")
+@click.option("--action", help="Only mint, revoke, key, decision, prune or import.")
 @click.option("--actor", help="Only what this one did.")
 @writer_option
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="The last so many.")
@@ -146,9 +161,9 @@ def _parse_head(text: str) -> tuple[str, int, str]:
 
 def _as_line(data: dict[str, Any]) -> str:
     parts = [str(data.get("at", ""))[:19] + "Z", str(data.get("action", ""))]
-    for name in ("outcome", "record", "name", "owner", "tenant", "before", "count", "revision", "request"):
+    for name in _SHOWN:
         if name in data:
-            parts.append(str(data[name]) if name in ("record", "outcome") else f"{name} {data[name]}")
+            parts.append(str(data[name]) if name in _SAID_ALONE else f"{name.replace('_', ' ')} {data[name]}")
     if "record" not in data:
         parts += [f"{each[:16]}..." for each in data.get("revocation_ids", ())[:3]]
     if data.get("actor"):

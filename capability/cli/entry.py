@@ -27,6 +27,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
     cls=LazyGroup,
     lazy={
         "keygen": ("keygen", "keygen", "Make a key pair."),
+        "keys": ("keysets", "keys", "Rotate root keys: the set that verifiers go by."),
         "mint": ("mint", "mint", "Make a token."),
         "attenuate": ("narrow", "attenuate", "Narrow a token; needs no key."),
         "seal": ("narrow", "seal", "Make a token that cannot be narrowed further."),

@@ -74,7 +74,7 @@ def public_keys(session: Session, key: str | None, key_set: str | None) -> "Publ
     if key is not None and key_set is not None:
         raise usage("both a public key and a key set were given", "name one of the two")
     if key_set is not None:
-        return _read_key_set(key_set)
+        return read_key_set(key_set)
     return None if key is None else public_key(key)
 
 
@@ -117,7 +117,8 @@ def write_key_pair(key: "PrivateKey", path: Path, *, overwrite: bool) -> Path:
     return public_path
 
 
-def _read_key_set(path: str) -> "KeySet":
+def read_key_set(path: str) -> "KeySet":
+    """Returns the key set that a file holds."""
     from capability.keyset import KeySet
 
     content = read_file(path, "key set")

@@ -34,6 +34,11 @@ def open_for_writing(session: Session, flag: str | None) -> "Store":
     return create_store(url)
 
 
+def open_if_configured(session: Session, flag: str | None) -> "Store | None":
+    """Opens the store, and makes it where there is none; None where nobody named one."""
+    return None if _configured(session, flag) is None else open_for_writing(session, flag)
+
+
 def url_for_reading(session: Session, flag: str | None) -> str | None:
     """Returns the URL of the store, or None when none is configured and the user's own was never made.
 

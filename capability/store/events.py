@@ -68,6 +68,27 @@ def revoked_all_of(
     )
 
 
+def key_changed(
+    change: str,
+    key: str,
+    *,
+    key_id: int | None = None,
+    until: datetime | None = None,
+    actor: str | None = None,
+) -> Event:
+    """A root key was made, added to a key set, or retired; `key` is the public one, as text."""
+    return Event(
+        "key",
+        actor=actor,
+        details={
+            "change": change,
+            "key": key,
+            "key_id": key_id,
+            "until": None if until is None else in_utc(until).isoformat(timespec="microseconds"),
+        },
+    )
+
+
 def pruned(count: int, bound: datetime, actor: str | None) -> Event:
     """Revocations of expired tokens were dropped."""
     return Event(
