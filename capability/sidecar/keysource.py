@@ -3,6 +3,7 @@
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -45,6 +46,8 @@ class KeySource:
                 return _parse(file.read(MAX_BYTES + 1))
         except KeyFormatError as error:
             raise KeysUnavailable(f"{self._shown}: {error}") from error
+        except HTTPException as error:  # a server that speaks no HTTP; the standard library's is no OSError
+            raise KeysUnavailable(f"{self._shown} cannot be read: that was no answer") from error
         except OSError as error:
             reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
             raise KeysUnavailable(f"{self._shown} cannot be read: {str(reason).lower()}") from error
@@ -75,7 +78,9 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 def _fetch(url: str) -> bytes:
     check_place(url)
-    opener = urllib.request.build_opener(_Redirects)
+    # Over plain HTTP the answer comes from this host, and not from a proxy that the environment names.
+    direct = () if url.startswith("https:") else (urllib.request.ProxyHandler({}),)
+    opener = urllib.request.build_opener(_Redirects, *direct)
     with opener.open(url, timeout=TIMEOUT) as response:
         content: bytes = response.read(MAX_BYTES + 1)
     return content

@@ -1,6 +1,6 @@
 """Django and its REST framework: by WSGI in the standard library's server, by ASGI in uvicorn."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -116,7 +116,7 @@ def test_a_cache_outside_the_decision_keeps_nothing() -> None:
 
     with override_settings(CAP_GUARD=issuer.guard, CACHES=caches):
         guarded = requires("read")(view)
-        outside = (
+        outside: tuple[Callable[[Any], Any], ...] = (
             cache_page(60)(guarded),
             UpdateCacheMiddleware(FetchFromCacheMiddleware(CapMiddleware(view))),
             UpdateCacheMiddleware(CapMiddleware(cache_page(60)(guarded))),
