@@ -7,6 +7,7 @@
     store = "sqlite:///cap.db"         # or postgresql://USER@HOST/DATABASE; mode 0600 if a password is in it
     revocations = "revoked.signed"     # a signed file of revocations, to go by in place of a store
     revocations_key = "revoked.pub"    # who signs that; the root keys if it is not said
+    revocations_name = "acme"          # which list of that signer is meant, if it signs several
     policy = "policy.datalog"
     prefix = "sk_live_"                # what `cap mint` puts before a token's text
     prefixes = ["sct_user_"]           # what else may stand before a token that is read
@@ -43,6 +44,7 @@ class Config:
     store: str | None = None
     revocations: str | None = None
     revocations_key: str | None = None
+    revocations_name: str | None = None
     policy: str | None = None
     expires: str | None = None
     prefix: str | None = None
@@ -140,6 +142,7 @@ def parse(path: Path, content: bytes, mode: int) -> Config:
         store=_store(base, _string(path, values, "store")),
         revocations=_path(base, _string(path, values, "revocations")),
         revocations_key=_key(base, _string(path, values, "revocations_key")),
+        revocations_name=_string(path, values, "revocations_name"),
         policy=_path(base, _string(path, values, "policy")),
         expires=_string(path, values, "expires"),
         prefix=_string(path, values, "prefix"),

@@ -230,7 +230,7 @@ class SignedRevocationsError(StoreError):
 
     The code says why: `revocations.format` (no such file, or truncated), `.version`, `.size`, `.signature`
     (another key, or altered), `.expired`, `.early`, `.rollback` (older than what is known), `.base` (a delta
-    that begins elsewhere).
+    that begins elsewhere), `.name` (another list of the same signer).
     """
 
     code = "revocations.invalid"

@@ -146,7 +146,8 @@ class Guard:
         """Returns a guard by the environment, and by cap.toml for what it does not say.
 
         CAP_PUBLIC_KEY or CAP_KEYS, CAP_POLICY and CAP_STORE must be set in one of the two. The store is asked
-        on every check; with CAP_MAX_STALE seconds a copy of it in memory is, by a thread of this process.
+        on every check; with CAP_MAX_STALE seconds a copy of it in memory is, by a thread of this process. In
+        place of a store CAP_REVOCATIONS names a signed file, of CAP_REVOCATIONS_KEY and CAP_REVOCATIONS_NAME.
         Raises ConfigurationError, KeyFormatError, StoreError, and what the constructor raises.
         """
         from capability.settings import settings_from

@@ -37,10 +37,11 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
     Raises ConfigurationError, KeyFormatError for a key that is none, and StoreError.
     """
     config = _config(environment.get("CAP_CONFIG"))
+    keys = _keys(environment, config)
     return Settings(
-        _keys(environment, config),
+        keys,
         _policy(environment, config),
-        _revocations(environment, config),
+        _revocations(environment, config, keys),
         _prefixes(environment, config),
     )
 
@@ -69,6 +70,10 @@ def _keys(environment: Mapping[str, str], config: Config) -> KeySet | PublicKey:
             "set CAP_PUBLIC_KEY or CAP_KEYS, or name one in cap.toml",
             "config.missing",
         )
+    return _public_key(key)
+
+
+def _public_key(key: str) -> PublicKey:
     return PublicKey(key) if is_public_key_text(key) else _read_key(key)
 
 
@@ -101,9 +106,25 @@ def _policy(environment: Mapping[str, str], config: Config) -> str:
         ) from error
 
 
-def _revocations(environment: Mapping[str, str], config: Config) -> RevocationSource | None:
-    url = environment.get("CAP_STORE") or config.store
+def _revocations(
+    environment: Mapping[str, str], config: Config, roots: KeySet | PublicKey
+) -> RevocationSource | None:
+    file, url = environment.get("CAP_REVOCATIONS") or None, environment.get("CAP_STORE") or None
+    if file is None and url is None:
+        file, url = config.revocations, config.store
     only = registered_only(environment, config)
+    if file is not None:
+        if url is not None:
+            raise ConfigurationError(
+                "both a store and signed revocations are set", "set one of the two", "config.value"
+            )
+        if only:
+            raise ConfigurationError(
+                "signed revocations do not tell what is registered",
+                "name a store in their place, or leave registered_only out",
+                "config.value",
+            )
+        return _signed(file, environment, config, roots)
     if url is None:
         raise ConfigurationError(
             "no store is set, so nobody can tell what was revoked",
@@ -129,6 +150,27 @@ def _revocations(environment: Mapping[str, str], config: Config) -> RevocationSo
     from capability.store.follower import Follower
 
     return Follower(store, max_stale=max_stale).__enter__()
+
+
+def _signed(
+    file: str, environment: Mapping[str, str], config: Config, roots: KeySet | PublicKey
+) -> RevocationSource:
+    """Returns the signed revocations in a file, whose replacements a thread of this process takes."""
+    from capability.store.signed import SignedRevocations
+    from capability.store.signed_file import FileWatcher
+
+    if environment.get("CAP_MAX_STALE", "").strip() or config.max_stale is not None:
+        raise ConfigurationError(
+            "max_stale is for a store that is followed: signed revocations say themselves when they end",
+            "leave max_stale out",
+            "config.value",
+        )
+
+    key = environment.get("CAP_REVOCATIONS_KEY", "").strip() or config.revocations_key
+    name = environment.get("CAP_REVOCATIONS_NAME") or config.revocations_name
+    source = SignedRevocations.load(file, roots if key is None else _public_key(key), name=name)
+    FileWatcher(source).__enter__()
+    return source
 
 
 def _prefixes(environment: Mapping[str, str], config: Config) -> tuple[str, ...]:

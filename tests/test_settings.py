@@ -1,12 +1,15 @@
 """A guard by the settings of the environment and of cap.toml."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from capability import BiscuitBuilder, ConfigurationError, Guard, KeyFormatError, KeyPair, KeySet, StoreError
 from capability.store import create_store
+from capability.store.memory import MemoryStore
+from capability.store.signed import export_full
 
 ROOT = KeyPair()
 POLICY = 'allow if user("ann")'
@@ -68,6 +71,42 @@ def test_a_revoked_token_is_refused() -> None:
         followed = Guard.from_env({**BASE, "CAP_STORE": "sqlite:///cap.db", "CAP_MAX_STALE": "5"})
         assert not allowed(strict)
         assert not allowed(followed)
+
+
+def test_signed_revocations_in_place_of_a_store(tmp_path: Path) -> None:
+    store, signer = MemoryStore(), KeyPair()
+    for name in ("free", "hit"):
+        lasts = timedelta(days=1)
+        (tmp_path / name).write_bytes(export_full(store, signer.private_key, valid_for=lasts, name="acme"))
+        store.revoke(TOKEN.canonical_revocation_ids)
+    (tmp_path / "signer.pub").write_text(repr(signer.public_key))
+    (tmp_path / "policy").write_text(POLICY)
+    signed = {
+        **{name: value for name, value in BASE.items() if name != "CAP_STORE"},
+        "CAP_REVOCATIONS": "free",
+        "CAP_REVOCATIONS_KEY": "signer.pub",
+        "CAP_REVOCATIONS_NAME": "acme",
+    }
+    guard = Guard.from_env(signed)
+    assert allowed(guard)
+    assert not guard.blocking
+    assert not allowed(Guard.from_env({**signed, "CAP_REVOCATIONS": "hit"}))
+    lines = [f'{key} = "{value}"' for key, value in {
+        "public_key": repr(ROOT.public_key), "policy": "policy",
+        "revocations": "hit", "revocations_key": "signer.pub", "revocations_name": "acme",
+    }.items()]  # fmt: skip
+    (tmp_path / "cap.toml").write_text("\n".join(lines))
+    assert not allowed(Guard.from_env({}))
+    for wrong in ({"CAP_REVOCATIONS_NAME": "other"}, {"CAP_REVOCATIONS_KEY": repr(ROOT.public_key)}):
+        with pytest.raises(StoreError):
+            Guard.from_env({**signed, **wrong})
+    for wrong, match in (
+        ({"CAP_STORE": "none"}, "both"),
+        ({"CAP_REGISTERED_ONLY": "1"}, "registered"),
+        ({"CAP_MAX_STALE": "5"}, "max_stale"),
+    ):
+        with pytest.raises(ConfigurationError, match=match):
+            Guard.from_env({**signed, **wrong})
 
 
 @pytest.mark.parametrize("missing", sorted(BASE))

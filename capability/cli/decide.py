@@ -86,6 +86,7 @@ def verify(
     store: str | None,
     revocations: str | None,
     revocations_key: str | None,
+    revocations_name: str | None,
     only: bool,
     min_revision: str | None,
 ) -> Result:
@@ -105,7 +106,13 @@ def verify(
     root = required_public_keys(session, public_key, keys)
     source = _demanding(
         revocation_source(
-            session, store, revocations, revocations_key, root, registered_only=_only(session, only)
+            session,
+            store,
+            revocations,
+            revocations_key,
+            revocations_name,
+            root,
+            registered_only=_only(session, only),
         ),
         min_revision,
     )

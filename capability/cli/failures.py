@@ -95,6 +95,7 @@ HINTS: Final = {
     "store.unavailable": "check the path or server; `cap mint` and `cap revoke` make a store that is missing",
     "store": "check the store's URL and permissions",
     "revocations.signature": "name the key that signs with --revocations-key, and fetch the file again",
+    "revocations.name": "name the list with --revocations-name, or fetch the one that is meant",
     "revocations.expired": "fetch what `cap revoked export` signed last",
     "revocations.base": "fetch a full list, or the deltas in between",
     "revocations": "fetch the file again; `cap revoked verify` says what is in it",

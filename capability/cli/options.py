@@ -57,6 +57,13 @@ revocations_options: Final = Options(
         metavar="KEY|FILE",
         envvar="CAP_REVOCATIONS_KEY",
     ),
+    Option(
+        "--revocations-name",
+        name="revocations_name",
+        help="Which list of theirs is meant, if the key signs several.",
+        metavar="NAME",
+        envvar="CAP_REVOCATIONS_NAME",
+    ),
 )
 
 restriction_options: Final = Options(

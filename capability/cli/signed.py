@@ -28,6 +28,9 @@ from capability.datalog.terms import DATE_MAX
 )
 @click.option("--since", type=click.IntRange(min=0), metavar="REVISION", help="Only what came after this.")
 @click.option("--delta-from", metavar="FILE", help="Only what came after this file, which is checked first.")
+@click.option(
+    "--name", metavar="NAME", help="Which list this is, where the key signs those of several stores."
+)
 @private_key_option
 @store_option
 @click.pass_obj
@@ -37,6 +40,7 @@ def export(
     valid_for: str,
     since: int | None,
     delta_from: str | None,
+    name: str | None,
     private_key: str | None,
     store: str | None,
 ) -> Result:
@@ -53,19 +57,23 @@ def export(
         raise usage("--valid-for is a duration of a second or more", "write 1d, 12h or 30m")
     if since is not None and delta_from is not None:
         raise usage("both --since and --delta-from were given", "leave one of them out")
+    if len((name or "").encode()) > 255:
+        raise usage("--name has more than 255 bytes", "choose a shorter one")
     key = keyfiles.private_key(session, private_key)
     if delta_from is not None:
-        since = SignedRevocations.load(delta_from, key.public_key).revision()
+        before = SignedRevocations.load(delta_from, key.public_key, name=name)
+        since, name = before.revision(), before.name
     with open_existing(session, store) as opened:
         if since is None:
-            data = export_full(opened, key, valid_for=lasts)
+            data = export_full(opened, key, valid_for=lasts, name=name or "")
         else:
-            data = export_delta(opened, key, since=since, valid_for=lasts)
+            data = export_delta(opened, key, since=since, valid_for=lasts, name=name or "")
     write_file(Path(out), data, mode=0o644, overwrite=True)
     from capability.store.signed_parts import read
 
     (part,) = read(data, key.public_key, now=0)
-    said = _said(part.revision, part.issued, part.valid_until) | {"base": part.base, "ids": len(part.digests)}
+    said = _said(part.name, part.revision, part.issued, part.valid_until)
+    said |= {"base": part.base, "ids": len(part.digests)}
     what = "all that is revoked" if since is None else f"what was revoked after revision {since}"
     return Result(
         f"signed {what}: {_counted(len(part.digests))}, {len(data)} bytes, at revision {part.revision},"
@@ -87,10 +95,22 @@ def export(
     show_envvar=True,
     help="The key that signs it, if it is not the issuer's.",
 )
+@click.option(
+    "--revocations-name",
+    metavar="NAME",
+    envvar="CAP_REVOCATIONS_NAME",
+    show_envvar=True,
+    help="Which list it must be, if the key signs several.",
+)
 @root_options
 @click.pass_obj
 def verify(
-    session: Session, file: str, revocations_key: str | None, public_key: str | None, keys: str | None
+    session: Session,
+    file: str,
+    revocations_key: str | None,
+    revocations_name: str | None,
+    public_key: str | None,
+    keys: str | None,
 ) -> Result:
     """Check that FILE is signed, whole and not over, and show its revision, its times and how many ids.
 
@@ -103,8 +123,8 @@ def verify(
         trusted = keyfiles.required_public_keys(session, public_key, keys)
     else:
         trusted = keyfiles.public_key(signer)
-    found = SignedRevocations.load(file, trusted)
-    said = _said(found.revision(), found.issued, found.valid_until)
+    found = SignedRevocations.load(file, trusted, name=revocations_name or session.config.revocations_name)
+    said = _said(found.name, found.revision(), found.issued, found.valid_until)
     return Result(
         f"good: {_counted(len(found))}, at revision {said['revision']}, signed {said['issued']},"
         f" valid until {said['valid_until']}",
@@ -112,8 +132,13 @@ def verify(
     )
 
 
-def _said(revision: int, issued: int, valid_until: int) -> dict[str, Any]:
-    return {"revision": revision, "issued": _moment(issued), "valid_until": _moment(valid_until)}
+def _said(name: str, revision: int, issued: int, valid_until: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "revision": revision,
+        "issued": _moment(issued),
+        "valid_until": _moment(valid_until),
+    }
 
 
 def _moment(seconds: int) -> str:

@@ -59,6 +59,7 @@ def revocation_source(
     store: str | None,
     revocations: str | None,
     revocations_key: str | None,
+    revocations_name: str | None,
     root: "PublicKey | KeySet",
     *,
     registered_only: bool,
@@ -80,21 +81,23 @@ def revocation_source(
     if registered_only:
         raise usage("signed revocations do not tell what is registered", "name a store in place of them")
     key = revocations_key or session.config.revocations_key
-    return DeferredRevocations(revocations, root if key is None else public_key(key))
+    name = revocations_name or session.config.revocations_name
+    return DeferredRevocations(revocations, root if key is None else public_key(key), name)
 
 
 class DeferredRevocations:
     """Signed revocations that are read when they are first asked; as with DeferredStore."""
 
-    def __init__(self, path: str, keys: "PublicKey | KeySet") -> None:
+    def __init__(self, path: str, keys: "PublicKey | KeySet", name: str | None) -> None:
         self._path = path
         self._keys = keys
+        self._name = name
 
     def status(self, revocation_ids: Sequence[bytes]) -> "RevocationStatus":
         """Returns what the file says."""
         from capability.store.signed import SignedRevocations
 
-        return SignedRevocations.load(self._path, self._keys).status(revocation_ids)
+        return SignedRevocations.load(self._path, self._keys, name=self._name).status(revocation_ids)
 
 
 class DeferredStore:

@@ -31,10 +31,18 @@ SKEW: Final = 60
 
 
 def export_full(
-    store: Store, signer: Signer, *, valid_for: timedelta, clock: Callable[[], float] = time.time
+    store: Store,
+    signer: Signer,
+    *,
+    valid_for: timedelta,
+    name: str = "",
+    clock: Callable[[], float] = time.time,
 ) -> bytes:
-    """Returns all that is revoked now, signed. Raises StoreError, and ValueError for no positive time."""
-    return _export(store, signer, None, valid_for, clock)
+    """Returns all that is revoked now, signed. `name` tells apart the lists of several stores of one signer.
+
+    Raises StoreError, and ValueError for no positive time or a name of more than 255 bytes.
+    """
+    return _export(store, signer, None, valid_for, name, clock)
 
 
 def export_delta(
@@ -43,17 +51,21 @@ def export_delta(
     *,
     since: int,
     valid_for: timedelta,
+    name: str = "",
     clock: Callable[[], float] = time.time,
 ) -> bytes:
     """Returns what was revoked after the revision `since`, signed; with nothing in it, it prolongs.
 
+    `name` is that of the list which it goes on with.
+
     Raises StoreRolledBack when the store is behind `since`, else as `export_full` does.
     """
-    return _export(store, signer, since, valid_for, clock)
+    return _export(store, signer, since, valid_for, name, clock)
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
+    name: str
     revision: int
     issued: int
     valid_until: int
@@ -63,10 +75,11 @@ class _Known:
 class SignedRevocations:
     """What signed files say is revoked. A guard takes it as its `revocations`.
 
-    `keys` are those that may sign: a key of its own for this, or the root keys. One key signs for one store:
-    revisions of two cannot be compared. `update` takes newer files, and refuses without forgetting what it
-    has: what is older by revision or time, a delta that begins elsewhere, what is expired or of a time to
-    come, another key's, or altered. Nothing is answered once the last one is past its `valid_until`.
+    `keys` are those that may sign: a key of its own for this, or the root keys. Where one key signs for
+    several stores, `name` says which list is meant; where it is None the first one counts, whichever it is.
+    `update` takes newer files, and refuses without forgetting what it has: what is older by revision or time,
+    a delta that begins elsewhere, what is expired or of a time to come, another key's, another list, or
+    altered. Nothing is answered once the last one is past its `valid_until`.
 
     >>> from capability.keys import KeyPair
     >>> from capability.store.memory import MemoryStore
@@ -77,11 +90,15 @@ class SignedRevocations:
     b'some id'
     """
 
+    in_memory = True
+    """What it answers takes no input or output: see `Guard.blocking`."""
+
     def __init__(
         self,
         data: bytes,
         keys: PublicKey | KeySet,
         *,
+        name: str | None = None,
         min_revision: int = 0,
         max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.time,
@@ -92,6 +109,7 @@ class SignedRevocations:
         tells seconds since 1970.
         """
         self._keys = keys
+        self._name = name
         self._min_revision = min_revision
         self._max_bytes = max_bytes
         self._clock = clock
@@ -106,6 +124,7 @@ class SignedRevocations:
         path: str | Path,
         keys: PublicKey | KeySet,
         *,
+        name: str | None = None,
         min_revision: int = 0,
         max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.time,
@@ -116,9 +135,19 @@ class SignedRevocations:
         """
         path = Path(path).absolute()
         data = _read_file(path, max_bytes)
-        loaded = cls(data, keys, min_revision=min_revision, max_bytes=max_bytes, clock=clock)
+        loaded = cls(data, keys, name=name, min_revision=min_revision, max_bytes=max_bytes, clock=clock)
         loaded._path = path
         return loaded
+
+    @property
+    def path(self) -> Path | None:
+        """The file that this was loaded from."""
+        return self._path
+
+    @property
+    def name(self) -> str:
+        """Which list this is."""
+        return self._current.name
 
     @property
     def issued(self) -> int:
@@ -194,6 +223,12 @@ class SignedRevocations:
         now, before = self._clock(), self._known
         parts = read(data, self._keys, now=now)
         first, last = parts[0], parts[-1]
+        wanted = self._name if before is None else before.name
+        if wanted is not None and last.name != wanted:
+            raise SignedRevocationsError(
+                f"the revocations are the list {last.name!r}, and {wanted!r} is meant",
+                code="revocations.name",
+            )
         if now < last.issued - SKEW:
             raise SignedRevocationsError(
                 f"the revocations were signed {last.issued - now:.0f} s from now", code="revocations.early"
@@ -227,18 +262,23 @@ class SignedRevocations:
             index, rest = before.index.copy(), parts
         for part in rest:
             index.add_digests(part.digests)
-        return _Known(last.revision, last.issued, last.valid_until, index)
+        return _Known(last.name, last.revision, last.issued, last.valid_until, index)
 
 
 def _export(
-    store: Store, signer: Signer, since: int | None, valid_for: timedelta, clock: Callable[[], float]
+    store: Store,
+    signer: Signer,
+    since: int | None,
+    valid_for: timedelta,
+    name: str,
+    clock: Callable[[], float],
 ) -> bytes:
     # The time before the question: what is revoked in between may be missing.
     issued = int(clock())
     changes = store.changes(since or 0)
     digests = Packed.of(sorted({digest(each)[:WIDTH] for each in changes.ids}), WIDTH, compact=True)
     valid_until = issued + int(valid_for.total_seconds())
-    return write(Part(since, changes.revision, issued, valid_until, digests), signer)
+    return write(Part(name, since, changes.revision, issued, valid_until, digests), signer)
 
 
 def _read_file(path: Path, max_bytes: int) -> bytes:

@@ -32,15 +32,19 @@ _BODY: Final = struct.Struct(">BQQQQQ")
 _FULL: Final = 0
 _DELTA: Final = 1
 _MAX_NUMBER: Final = 2**63 - 1
+_MAX_NAME: Final = 255
+"""Bytes of a list's name, which is UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """A full list of what is revoked at `revision`, or with `base` what came after that revision.
 
-    `issued` and `valid_until` are in whole seconds since 1970. `digests` are the first 12 bytes of each.
+    `name` tells the lists of several stores apart that one key signs. `issued` and `valid_until` are in whole
+    seconds since 1970. `digests` are the first 12 bytes of each.
     """
 
+    name: str
     base: int | None
     revision: int
     issued: int
@@ -49,7 +53,10 @@ class Part:
 
 
 def write(part: Part, signer: Signer) -> bytes:
-    """Returns the bytes of a part, signed. Raises ValueError for numbers that cannot be."""
+    """Returns the bytes of a part, signed. Raises ValueError for numbers or a name that cannot be."""
+    name = part.name.encode()
+    if len(name) > _MAX_NAME:
+        raise ValueError(f"the name of a list has at most {_MAX_NAME} bytes")
     numbers = (part.base or 0, part.revision, part.issued, part.valid_until)
     if not all(0 <= number <= _MAX_NUMBER for number in numbers):
         raise ValueError("a revision or a time is out of range")
@@ -61,7 +68,9 @@ def write(part: Part, signer: Signer) -> bytes:
     body = b"".join(
         (
             _BODY.pack(kind, *numbers, len(part.digests)),
-            b"".join(map(_leb128, part.digests.counts())),
+            bytes([len(name)]),
+            name,
+            _table(part.digests),
             part.digests.data,
         )
     )
@@ -86,6 +95,8 @@ def read(data: bytes, keys: PublicKey | KeySet, *, now: float) -> list[Part]:
                 code="revocations.signature",
             )
         part = _part(body)
+        if parts and part.name != parts[0].name:
+            raise _malformed("the parts of the file are of several lists")
         if parts and not follows(part, parts[-1].revision, parts[-1].issued):
             raise SignedRevocationsError(
                 "a part of the file does not fit the one before it", code="revocations.base"
@@ -152,23 +163,28 @@ def _trusted(keys: PublicKey | KeySet, now: float) -> list[PublicKey]:
 
 
 def _part(body: memoryview) -> Part:
-    if len(body) < _BODY.size:
+    if len(body) <= _BODY.size:
         raise _malformed("a part is too short")
     kind, base, revision, issued, valid_until, count = _BODY.unpack_from(body)
     if kind not in (_FULL, _DELTA) or (kind == _FULL and base):
         raise _malformed("a part is of an unknown kind")
     if max(revision, issued, valid_until) > _MAX_NUMBER or valid_until <= issued or base > revision:
         raise _malformed("the numbers of a part cannot be")
+    start = _BODY.size + 1 + body[_BODY.size]
+    try:
+        name = str(body[_BODY.size + 1 : start], "utf-8")
+    except UnicodeDecodeError as error:
+        raise _malformed("the name of a part is not UTF-8") from error
     bits = bits_for(count)
     table_end = len(body) - count * (WIDTH - bits // 8)
     # one byte at least for each count: so what is allocated below is never more than a part's own length
-    if table_end - _BODY.size < 1 << bits:
+    if table_end - start < 1 << bits:
         raise _malformed("a part is shorter than the ids that it names")
-    counts = _read_counts(bytes(body[_BODY.size : table_end]))
+    counts = _read_counts(bytes(body[start:table_end]))
     if len(counts) != 1 << bits or sum(counts) != count:
         raise _malformed("the table of a part is wrong")
     packed = Packed(counts, bytes(body[table_end:]), bits, WIDTH, compact=True)
-    return Part(base if kind == _DELTA else None, revision, issued, valid_until, packed)
+    return Part(name, base if kind == _DELTA else None, revision, issued, valid_until, packed)
 
 
 def _read_counts(table: bytes) -> Sequence[int]:
@@ -190,6 +206,12 @@ def _read_counts(table: bytes) -> Sequence[int]:
         if not shift:
             return counts
     raise _malformed("the table of a part is wrong")
+
+
+def _table(digests: Packed) -> bytes:
+    """Returns how many digests there are for each value of the first bits, in LEB128."""
+    counts = array("Q", digests.counts())
+    return bytes(counts.tolist()) if max(counts) < 128 else b"".join(map(_leb128, counts))
 
 
 def _leb128(number: int) -> bytes:

@@ -21,6 +21,7 @@ class List:
     """What a part says, and how it is written; the defaults are right."""
 
     ids: Sequence[bytes] = ()
+    name: bytes = b""
     base: int | None = None
     revision: int = 7
     issued: int = NOW
@@ -65,6 +66,7 @@ def part(said: List) -> bytes:
     count = len(digests) if said.count is None else said.count
     body = bytes([kind]) + number(said.base or 0) + number(said.revision)
     body += number(said.issued) + number(said.valid_until) + number(count)
+    body += bytes([len(said.name)]) + said.name
     body += (table if said.table is None else said.table) + entries
     start = said.version.to_bytes(2, "big") + bytes([said.signer.public.algorithm])
     signature = said.signer.sign(said.context + start + hashlib.sha256(body).digest())
@@ -113,6 +115,14 @@ def taken() -> Iterator[Vector]:
         revoked=[each.hex() for each in IDS[2:6]],
         free=[IDS[0].hex()],
     )
+    named = replace(base, name="Zürich".encode())
+    yield vector(
+        "named",
+        "A list with a name, and its delta.",
+        [part(named), part(replace(delta, name=named.name))],
+        **said,
+        list="Zürich",
+    )
     yield vector("signed-by-p256", "A list that a P-256 key signed.", [part(replace(base, signer=BOB))],
                  key=key_text(BOB.public), revision=7, revoked=[IDS[0].hex()],
                  free=[IDS[5].hex()])  # fmt: skip
@@ -126,6 +136,13 @@ def refused() -> Iterator[Vector]:
     base = List(IDS[:5])
     good, delta = part(base), List(IDS[5:8], base=7, revision=9, issued=NOW + 5)
     cases: list[tuple[str, str, list[bytes], str]] = [
+        ("another-list", "A newer list of the same signer, with another name.",
+         [good, part(List(IDS[:4], name=b"other", revision=8))], "name"),
+        ("delta-of-another-list", "A delta of the same signer, with another name.",
+         [part(replace(base, name=b"one")), part(replace(delta, name=b"other"))], "name"),
+        ("two-names-in-one-file", "A list and a delta with another name.",
+         [good + part(replace(delta, name=b"other"))], "format"),
+        ("name-not-utf8", "A name that is not UTF-8.", [part(replace(base, name=b"\xff"))], "format"),
         ("empty", "No bytes at all.", [b""], "format"),
         ("truncated", "The last byte is missing.", [good[:-1]], "format"),
         ("trailing", "A byte after the last part.", [good + b"\0"], "format"),

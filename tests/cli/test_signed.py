@@ -57,6 +57,22 @@ def test_deltas(branch: Shell) -> None:
     assert branch.cap("verify", "token", "-a", "orders", "-o", "read", "--revocations", "both").exit == 1
 
 
+def test_lists_of_several_stores(branch: Shell) -> None:
+    store = ("--store", "sqlite:///cap.db")
+    export = ("revoked", "export", "--valid-for", "1d", *store)
+    branch.ok(*export, "--out", "list", "--name", "acme")
+    assert branch.cap(*export, "--out", "d", "--delta-from", "list", "--json").json["name"] == "acme"
+    assert branch.cap(*export, "--out", "d", "--delta-from", "list", "--name", "b").exit == 5
+    assert branch.cap(*export, "--out", "d", "--name", "b" * 256).exit == 2
+    assert branch.ok("revoked", "verify", "list", "--revocations-name", "acme")
+    run = branch.cap("revoked", "verify", "list", "--revocations-name", "other", "--json")
+    assert (run.exit, run.json["error"]["code"]) == (5, "revocations.name")
+    request = ("verify", "token", "-a", "orders", "-o", "read", "--revocations", "list")
+    assert branch.cap(*request, "--revocations-name", "acme").exit == 0
+    run = branch.cap(*request, "--revocations-name", "other", "--json")
+    assert (run.exit, run.json["code"]) == (5, "revocations.name")
+
+
 def test_a_key_of_its_own(branch: Shell) -> None:
     branch.write("revoked.key", OTHER.text(), mode=0o600)
     branch.ok(

@@ -266,6 +266,7 @@ def run_revocations(vector: Vector) -> None:
                 assert source.revision() >= 7
                 raise refused.value
             source.update(each)
+        assert source.name == vector.get("list", source.name)
         return source
 
     if vector["expect"] == "ok":

@@ -3,6 +3,7 @@
 import os
 import random
 import struct
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -18,6 +19,7 @@ from capability.revocation import RevisedSource, digest
 from capability.store.index import Packed
 from capability.store.memory import MemoryStore
 from capability.store.signed import SKEW, SignedRevocations, export_delta, export_full
+from capability.store.signed_file import FileWatcher
 from capability.store.signed_parts import WIDTH, Part, read, write
 
 KEY = KeyPair()
@@ -65,17 +67,18 @@ def packed(ids: set[bytes]) -> Packed:
     st.none() | st.integers(0, 5),
     st.integers(5, 2**63 - 1),
     st.integers(0, 2**62),
-    st.integers(1, 2**62),
+    st.integers(1, 2**62 - 1),
+    st.text(max_size=60),
 )
 def test_what_is_written_reads_back(
-    algorithm: Algorithm, ids: set[bytes], base: int | None, revision: int, issued: int, lasts: int
+    algorithm: Algorithm, ids: set[bytes], base: int | None, revision: int, issued: int, lasts: int, name: str
 ) -> None:
     key = KeyPair(algorithm)
-    part = Part(base, revision, issued, issued + lasts, packed(ids))
+    part = Part(name, base, revision, issued, issued + lasts, packed(ids))
     data = write(part, key.private_key)
     (again,) = read(data, key.public_key, now=0)
-    assert (again.base, again.revision, again.issued, again.valid_until) == (
-        *(base, revision, issued),
+    assert (again.name, again.base, again.revision, again.issued, again.valid_until) == (
+        *(name, base, revision, issued),
         issued + lasts,
     )
     assert list(again.digests) == list(part.digests)
@@ -84,7 +87,7 @@ def test_what_is_written_reads_back(
 
 def test_ids_that_crowd_one_place_are_written_and_found() -> None:
     crowded = [bytes([7]) + number.to_bytes(WIDTH - 1, "big") for number in range(1_000)]
-    part = Part(None, 1, 1, 2, Packed.of(crowded, WIDTH, compact=True))
+    part = Part("", None, 1, 1, 2, Packed.of(crowded, WIDTH, compact=True))
     (again,) = read(write(part, KEY.private_key), KEY.public_key, now=0)
     assert list(again.digests) == crowded
     assert all(each in again.digests for each in crowded)
@@ -295,7 +298,7 @@ def test_keys_of_a_set_sign_until_they_retire(store: MemoryStore, clock: Clock) 
 
 def test_a_signature_is_good_for_nothing_else() -> None:
     """A root key that signs revocations as well signs no block by it: no payload begins like that."""
-    part = Part(None, 1, 1, 2, packed({b"x"}))
+    part = Part("", None, 1, 1, 2, packed({b"x"}))
     seen: list[bytes] = []
 
     class Spy:
@@ -317,9 +320,55 @@ def test_exports_that_cannot_be(store: MemoryStore, clock: Clock) -> None:
     with pytest.raises(StoreRolledBack):
         delta(store, clock, 2)
     with pytest.raises(ValueError, match="compact"):
-        write(Part(None, 1, 1, 2, Packed.of([], 16, compact=False)), KEY.private_key)
+        write(Part("", None, 1, 1, 2, Packed.of([], 16, compact=False)), KEY.private_key)
     with pytest.raises(ValueError, match="out of range"):
-        write(Part(None, 2**63, 1, 2, packed(set())), KEY.private_key)
+        write(Part("", None, 2**63, 1, 2, packed(set())), KEY.private_key)
     with pytest.raises(ValueError, match="not loaded from a file"):
         SignedRevocations(full(store, clock), KEY.public_key, clock=clock).reload()
     assert issubclass(SignedRevocationsError, StoreError)
+
+
+def test_a_list_of_another_store_is_refused(store: MemoryStore, clock: Clock) -> None:
+    other = MemoryStore()
+    for number in range(5):
+        other.revoke([bytes([number + 1])])
+    one = export_full(store, KEY.private_key, valid_for=DAY, name="one", clock=clock)
+    two = export_full(other, KEY.private_key, valid_for=DAY, name="two", clock=clock)
+    unnamed = full(other, clock)
+    source = SignedRevocations(one, KEY.public_key, clock=clock)
+    assert source.name == "one"
+    for data in (two, unnamed):
+        with pytest.raises(SignedRevocationsError, match="'one' is meant") as refused:
+            source.update(data)
+        assert refused.value.code == "revocations.name"
+        with pytest.raises(SignedRevocationsError, match="'one' is meant"):
+            SignedRevocations(data, KEY.public_key, name="one", clock=clock)
+    store.revoke([b"second"])
+    assert source.update(export_full(store, KEY.private_key, valid_for=DAY, name="one", clock=clock)) == 2
+    with pytest.raises(ValueError, match="255 bytes"):
+        export_full(store, KEY.private_key, valid_for=DAY, name="n" * 256)
+
+
+def test_a_watcher_takes_what_is_put_in_the_place_of_a_file(store: MemoryStore, tmp_path: Path) -> None:
+    path, key = tmp_path / "list", KEY.private_key
+    path.write_bytes(export_full(store, key, valid_for=DAY))
+    source = SignedRevocations.load(path, KEY.public_key)
+    watcher = FileWatcher(source, interval=0.01)
+    watcher.look()
+    store.revoke([b"second"])
+    (tmp_path / "new").write_bytes(export_full(store, key, valid_for=DAY))
+    with watcher:
+        os.replace(tmp_path / "new", path)
+        until = time.monotonic() + 30
+        while source.revision() < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert source.status([b"second"]).revoked_id == b"second"
+    path.write_bytes(b"damaged")
+    with pytest.raises(SignedRevocationsError):
+        watcher.look()
+    watcher.look()  # not the same one twice
+    path.unlink()
+    watcher.look()
+    assert (watcher.failures, source.revision()) == (1, 2)
+    with pytest.raises(ValueError, match="not loaded from a file"):
+        FileWatcher(SignedRevocations(export_full(store, key, valid_for=DAY), KEY.public_key))
