@@ -6,7 +6,7 @@ what goes wrong here, in a source of revocations or in an extern function too, i
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -23,7 +23,7 @@ from capability.datalog.program import Predicate
 from capability.datalog.residual import NotYet
 from capability.datalog.shapes import Unsure
 from capability.datalog.terms import DATE
-from capability.decision import Decision, Outcome, new_decision_id
+from capability.decision import Decision, Outcome
 from capability.errors import BiscuitValidationError, FormatError, StoreError, StoreUnavailable
 from capability.keys import PublicKey
 from capability.keyset import KeySet
@@ -36,6 +36,7 @@ from capability.revocation import (
     RevocationIds,
     RevocationSource,
     RevocationStatus,
+    StandingSource,
     key_mark,
 )
 from capability.tokens import Biscuit
@@ -45,6 +46,7 @@ from capability.wire.text import PREFIX, from_text
 
 UNASKED: Final = RevocationStatus(None, 0)
 """What stands for the word of a source where there is none."""
+_UNCLEAR: Final = (None, 0.0)
 
 _TIME: Final = DEFAULT_VOCABULARY.time
 _MAX_TEXT: Final = len(PREFIX) + (wire.MAX_BYTES + 2) // 3 * 4
@@ -69,7 +71,7 @@ class Question:
 class Decider:
     """Decides for one guard: asks its source of revocations, and runs the engine under its limits."""
 
-    __slots__ = ("_age", "_externs", "_revision", "_revocations", "fast", "limits", "prefixes", "times")
+    __slots__ = ("_externs", "_revocations", "_standing", "fast", "limits", "prefixes", "times")
 
     def __init__(
         self,
@@ -79,8 +81,7 @@ class Decider:
         prefixes: tuple[str, ...],
     ) -> None:
         self._revocations = revocations
-        self._revision = revocations.revision if isinstance(revocations, RevisedSource) else None
-        self._age = revocations.age if isinstance(revocations, AgedSource) else None
+        self._standing = _standing(revocations)
         self._externs = externs
         self.prefixes = prefixes
         self.limits = limits
@@ -94,22 +95,26 @@ class Decider:
         """Whether the source of revocations may take its time."""
         return self._revocations is not None and not getattr(self._revocations, "in_memory", False)
 
-    def cleared(self, known: Known) -> RevocationStatus | None:
-        """Returns the word of the source that no id of a known chain is revoked, None if there is none."""
-        revocations, revision = self._revocations, self._revision
-        if revocations is None:
-            return UNASKED
+    def cleared(self, known: Known) -> tuple[RevocationStatus | None, float]:
+        """Returns the word of the source that no id of a known chain is revoked, None if there is none.
+
+        Beside it stands how old it is, in seconds. Only where there is a source.
+        """
+        revocations, standing = self._revocations, self._standing
+        assert revocations is not None
         status = known.cleared
         try:
-            if revision is None:
+            if standing is None:
                 status = revocations.status(known.ids)
-            elif status is None or status.revision != revision():
-                status = known.cleared = revocations.status(known.ids)
-            elif self._age is not None:
-                status = replace(status, age=self._age())
-            return status if status.revoked_id is None else None
+                age = status.age
+            else:
+                revision, age = standing()
+                if status is None or status.revision != revision:
+                    status = known.cleared = revocations.status(known.ids)
+                    age = status.age
+            return (status, age) if status.revoked_id is None else _UNCLEAR
         except Exception:  # whatever it is, the long way asks again, and says what is wrong
-            return None
+            return _UNCLEAR
 
     def decide(
         self, setup: Setup, token: str | bytes, question: Question, now: int, known: Known | None
@@ -126,6 +131,7 @@ class Decider:
         values: tuple[Any, ...],
         now: int,
         status: RevocationStatus,
+        age: float,
         known: Known,
         biscuit: Biscuit | None,
         form: Form | None,
@@ -133,8 +139,6 @@ class Decider:
     ) -> Any:
         """Returns a field of a deferred decision that needs no evaluation."""
         match name:
-            case "decision_id":
-                return new_decision_id()
             case "revocation_ids":
                 return _hex(known.ids)
             case "answers":
@@ -146,7 +150,7 @@ class Decider:
             case "revocation_revision":
                 return None if status is UNASKED else status.revision
             case "revocation_age":
-                return None if status is UNASKED else status.age
+                return None if status is UNASKED else age
         if known.about is None:
             moment = datetime.fromtimestamp(now, UTC)
             known.about = about(biscuit or self._load(setup, token, moment)[0])
@@ -271,16 +275,19 @@ class Decider:
             decision = Decision.deferred(
                 Outcome.ALLOWED,
                 self,
-                setup,
-                token,
-                question.shape,
-                question.values,
-                now,
-                status,
-                told_of,
-                biscuit,
-                None,
-                rows,
+                (
+                    setup,
+                    token,
+                    question.shape,
+                    question.values,
+                    now,
+                    status,
+                    status.age,
+                    told_of,
+                    biscuit,
+                    None,
+                    rows,
+                ),
             )
         else:
             decision = self._judged(setup, evaluation, question, now, meter)
@@ -321,16 +328,19 @@ class Decider:
         return Decision.deferred(
             outcome,
             self,
-            setup,
-            token,
-            question.shape,
-            question.values,
-            now,
-            status,
-            known,
-            biscuit,
-            form,
-            derived,
+            (
+                setup,
+                token,
+                question.shape,
+                question.values,
+                now,
+                status,
+                status.age,
+                known,
+                biscuit,
+                form,
+                derived,
+            ),
         )
 
     def _prepare(
@@ -392,6 +402,19 @@ class Decider:
         return replace(
             decisions[0], request=tuple(stated), steps=meter.steps, answers=setup.patterns.select(rows)
         )
+
+
+def _standing(source: RevocationSource | None) -> Callable[[], tuple[int, float]] | None:
+    """Returns what tells the revision and the age of a source, None for one that cannot."""
+    if isinstance(source, StandingSource):
+        return source.standing
+    if isinstance(source, AgedSource):
+        revision, age = source.revision, source.age
+        return lambda: (revision(), age())
+    if isinstance(source, RevisedSource):
+        revised = source.revision
+        return lambda: (revised(), 0.0)
+    return None
 
 
 def _fork(evaluation: Evaluation, meter: Meter | None) -> Evaluation:

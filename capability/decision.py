@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import count
 from threading import RLock
 from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
@@ -113,8 +114,24 @@ def denial_text(policy: MatchedPolicy | None, failed_checks: tuple[FailedCheck, 
 
 
 def new_decision_id() -> str:
-    """Returns an id for one decision: 128 random bits, in hex."""
-    return os.urandom(16).hex()
+    """Returns an id for one decision, 128 bits in hex: 80 random ones of this process, and a number.
+
+    No two decisions have the same, and that is all an id is for: who has one can guess the next.
+    """
+    return _id_format % next(_id_numbers)
+
+
+def _begin_ids() -> None:
+    """Begins to number decisions; a process that was forked must not go on with the numbers of its parent."""
+    global _id_format, _id_numbers
+    _id_format, _id_numbers = f"{os.urandom(10).hex()}%012x", count()
+
+
+_id_format: str
+_id_numbers: "count[int]"
+_begin_ids()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_ids)
 
 
 class Details(Protocol):
@@ -128,10 +145,13 @@ class Details(Protocol):
 
 
 class _Deferred:
-    """Where a decision keeps the way to what has not been asked of it yet; apart, as it is no field."""
+    """Where a decision keeps the way to what has not been asked of it yet; apart, as it is no field.
+
+    With a third member once the decision has its id: then that is set.
+    """
 
     __slots__ = ("_details",)
-    _details: tuple[Details, tuple[Any, ...]] | None
+    _details: tuple[Details, tuple[Any, ...]] | tuple[Details, tuple[Any, ...], str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +202,7 @@ class Decision(_Deferred):
     answers: tuple[Answer, ...] = ()
 
     @classmethod
-    def deferred(cls, outcome: Outcome, details: Details, *arguments: Any) -> "Decision":
+    def deferred(cls, outcome: Outcome, details: Details, arguments: tuple[Any, ...]) -> "Decision":
         """Returns a decision whose outcome is known; `details` tells the rest when it is read.
 
         `code` is the outcome's word. INVARIANT: neither the outcome nor an answer is asked of a later
@@ -200,7 +220,7 @@ class Decision(_Deferred):
         waiting = self._details
         if waiting is not None and name in _STEADY:
             # two threads may both come here, with the same value
-            details, arguments = waiting
+            details, arguments = waiting[:2]
             value = self.outcome.value if name == "code" else details.brief(name, *arguments)
             _set(self, name, value)
             return value
@@ -210,13 +230,14 @@ class Decision(_Deferred):
 
     def _fill(self, name: str) -> None:
         """Fills in `decision_id` alone, or everything."""
-        if self._details is None:
+        waiting = self._details
+        if waiting is None:
             return
-        details, arguments = self._details
-        try:
-            object.__getattribute__(self, "decision_id")
-        except AttributeError:
-            _set(self, "decision_id", details.brief("decision_id", *arguments))
+        details, arguments = waiting[:2]
+        if len(waiting) == 2:
+            named = new_decision_id()
+            _set_id(self, named)
+            _set_details(self, (details, arguments, named))
         if name == "decision_id":
             return
         for steady in _STEADY:
@@ -376,5 +397,6 @@ _DEFERRED: Final = frozenset(entry.name for entry in fields(Decision) if entry.n
 _set: Final = object.__setattr__
 _new: Final = object.__new__
 _set_outcome: Final = Decision.__dict__["outcome"].__set__
+_set_id: Final = Decision.__dict__["decision_id"].__set__
 _set_details: Final = _Deferred.__dict__["_details"].__set__
 _filling: Final = RLock()

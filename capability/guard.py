@@ -21,7 +21,7 @@ from capability.datalog.limits import GUARD_LIMITS, Limits
 from capability.datalog.program import Predicate, Program
 from capability.datalog.shapes import Unsure
 from capability.datalog.terms import DATE_MAX
-from capability.deciding import Decider, Question
+from capability.deciding import UNASKED, Decider, Question
 from capability.decision import Decision, Outcome
 from capability.externs import ExternCallable, adapt, require_callable
 from capability.keys import PublicKey
@@ -90,6 +90,7 @@ class Guard:
 
     __slots__ = (
         "_allowed",
+        "_asks",
         "_clock",
         "_counts",
         "_decider",
@@ -133,6 +134,7 @@ class Guard:
             require_callable(name, function)
         self._clock = time.time if clock is None else clock
         self._decider = Decider(revocations, limits, adapt(extern_funcs or {}), checked_prefixes(prefixes))
+        self._asks = revocations is not None
         self._patterns = patterns_of(answers)
         self._counts = dict.fromkeys(Outcome, 0)
         self._allowed = self._fast = 0
@@ -237,7 +239,8 @@ class Guard:
         ValueError for an empty list, a value that does not fit, or several facts where one is meant.
         """
         setup = self._setup
-        now = self._now()
+        moment = self._clock()
+        now = int(moment) if type(moment) is float and 0 <= moment <= DATE_MAX else _seconds(moment)
         if not isinstance(token, str | bytes):
             raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
         known = setup.known.get(token)
@@ -310,12 +313,6 @@ class Guard:
     def __repr__(self) -> str:
         return f"<Guard with {len(self._setup.program.policies)} policies>"
 
-    def _now(self) -> int:
-        moment = self._clock()
-        if type(moment) is float and 0 <= moment <= DATE_MAX:
-            return int(moment)
-        return _seconds(moment)
-
     def _at_once(
         self,
         setup: Setup,
@@ -329,9 +326,12 @@ class Guard:
         form = known.forms.get(key)
         if form is None or now >= known.valid_until:
             return None
-        status = self._decider.cleared(known)
-        if status is None:
-            return None
+        if self._asks:
+            status, age = self._decider.cleared(known)
+            if status is None:
+                return None
+        else:
+            status, age = UNASKED, 0.0
         try:
             outcome, derived = form.decide(now, values)
         except (Unsure, MemoryError, RecursionError):
@@ -344,16 +344,7 @@ class Guard:
         return Decision.deferred(
             outcome,
             self._decider,
-            setup,
-            token,
-            form.shape,
-            values,
-            now,
-            status,
-            known,
-            None,
-            form,
-            derived,
+            (setup, token, form.shape, values, now, status, age, known, None, form, derived),
         )
 
     def _one(
@@ -397,21 +388,25 @@ class RequestForm:
         """Returns the decision about a request with `token`, as `Guard.check` does.
 
         `values` are the terms of the facts, in the order in which they were declared, and for each of
-        `several` a list of tuples of terms. Raises TypeError for values of other types or another number, and
-        ValueError for one that does not fit.
+        `several` a list (or a tuple, which is faster) of tuples of terms. Raises TypeError for values of
+        other types or another number, and ValueError for one that does not fit.
         """
         guard, shape = self._guard, self._shape
         setup = guard._setup
-        now = guard._now()
+        moment = guard._clock()
+        now = int(moment) if type(moment) is float and 0 <= moment <= DATE_MAX else _seconds(moment)
         if not isinstance(token, str | bytes):
             raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
-        if len(values) != len(shape.types):
-            raise TypeError(f"the form takes {len(shape.types)} values, not {len(values)}")
-        if self._several:
-            # a decision may be read much later, and a list be changed until then
-            values = tuple([tuple(value) if type(value) is list else value for value in values])
+        types = tuple(map(type, values))
+        if types != shape.types:
+            if len(values) != len(shape.types):
+                raise TypeError(f"the form takes {len(shape.types)} values, not {len(values)}")
+            if self._several:
+                # a decision may be read much later, and a list be changed until then
+                values = tuple([tuple(value) if type(value) is list else value for value in values])
+                types = tuple(map(type, values))
         known = setup.known.get(token)
-        if known is not None and tuple(map(type, values)) == shape.types:
+        if known is not None and types == shape.types:
             decision = guard._at_once(setup, token, known, shape, values, now)
             if decision is not None:
                 return decision

@@ -15,6 +15,7 @@ __all__ = [
     "RevocationIds",
     "RevocationSource",
     "RevocationStatus",
+    "StandingSource",
     "StoreUnavailable",
     "digest",
     "empty_digest",
@@ -73,6 +74,15 @@ class AgedSource(RevisedSource, Protocol):
 
     def age(self) -> float:
         """Returns how old the copy is now, in seconds; raises StoreUnavailable as `status` does."""
+        ...
+
+
+@runtime_checkable
+class StandingSource(AgedSource, Protocol):
+    """A source that tells both at once, for a guard that asks on every decision."""
+
+    def standing(self) -> tuple[int, float]:
+        """Returns the revision and the age of the copy now; raises StoreUnavailable as `status` does."""
         ...
 
 

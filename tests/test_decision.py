@@ -1,6 +1,9 @@
 """Decisions: one yes, no truth value, a stable JSON form, an error and an exit code for each outcome."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, fields
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -97,6 +100,21 @@ def test_an_allow_raises_nothing_and_exits_with_0() -> None:
 
 def test_every_decision_has_an_id_of_its_own() -> None:
     assert len({minimal().decision_id for _ in range(100)}) == 100
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_gives_decisions_ids_of_its_own() -> None:
+    code = (
+        "import os, sys\n"
+        "from capability.decision import new_decision_id\n"
+        "new_decision_id()\n"
+        "child = os.fork()\n"
+        "os.write(1, new_decision_id().encode() + b'\\n')\n"
+        "child and os.wait()\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    first, second = said.split()
+    assert first[:20] != second[:20]
 
 
 def test_the_json_form() -> None:

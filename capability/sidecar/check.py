@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from time import perf_counter_ns
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from capability.cache import Cache
 from capability.decision import Decision, Outcome
 from capability.errors import StoreError
 from capability.http.bearer import MalformedRequest, bearer_token, request_token
@@ -13,7 +13,7 @@ from capability.http.problems import NO_TOKEN, OF_OUTCOME, Problem, malformed, p
 from capability.revocation import RevisedSource
 from capability.sidecar.facts import state
 from capability.sidecar.identity import header_value, joined
-from capability.sidecar.messages import Answer, BadRequest, Headers
+from capability.sidecar.messages import Answer, BadRequest, Headers, lines_of
 from capability.sidecar.paths import Paths, split
 from capability.sidecar.profiles import API_KEY, AUTHORIZATION, MIN_REVISION, Original, Profile, Reader
 from capability.sidecar.routes import (
@@ -46,8 +46,11 @@ NO_LOG: Final = Problem(
     retry_after=5,
 )
 
-MAX_KNOWN: Final = 65_536
-"""Tokens whose identity headers are remembered by each check."""
+MAX_HOLDERS: Final = 65_536
+MAX_HOLDERS_SIZE: Final = 64 * 1024 * 1024
+"""Tokens of which each check remembers what they say of their holder, and the bytes that may take."""
+_HOLDER_SIZE: Final = 700
+"""What an entry takes beside the text that it stands under, in bytes, about."""
 
 _SCHEMES: Final = (b"Bearer ", b"bearer ")
 _MAX_REVISION_DIGITS: Final = 19
@@ -78,6 +81,16 @@ class CheckSettings:
     blocking: bool = False
 
 
+class Holder(NamedTuple):
+    """What an Authorization header holds: the token's text, and the headers that depend on it alone.
+
+    A token never says anything else, so this is kept by the header's bytes, whatever was decided meanwhile.
+    """
+
+    text: str
+    lines: bytes
+
+
 class Check:
     """Answers for one listener. Every yes holds every identity header, empty where nothing is known."""
 
@@ -94,9 +107,8 @@ class Check:
         answered = frozenset((*IDENTITY, *routes.headers))
         chosen = frozenset(settings.chosen)
         self._reader = Reader(settings.profile, chosen, answered, api_key=settings.api_key)
-        self._own: dict[str, tuple[tuple[bytes, bytes], ...]] = {}
-        """What a token says of its holder, by its text: a token never says anything else."""
-        self._silence = tuple((name, b"") for name in (TENANT, *routes.headers))
+        self._holders: Cache[bytes, Holder] = Cache(MAX_HOLDERS, MAX_HOLDERS_SIZE)
+        self._silence = lines_of((name, b"") for name in (TENANT, *routes.headers))
         self._statuses = settings.profile.statuses
 
     def handle(self, method: str, target: str, headers: Headers, body: bytes, peer: str | None) -> Answer:
@@ -110,7 +122,9 @@ class Check:
         settings = self._settings
         try:
             found = self._reader.read(headers)
-            token = self._token(found)
+            credential = found.get(AUTHORIZATION)
+            holder = None if credential is None or API_KEY in found else self._holders.get(credential)
+            token = self._token(found) if holder is None else holder.text
             original = self._reader.original(method, target, found, peer)
             path, query = split(original.target, settings.paths)
             host = bare_host(original.host)
@@ -128,7 +142,9 @@ class Check:
         if self._log is not None and not self._log.offer(decision, original, route.name):
             return "log_full", self._no(NO_LOG, decision)
         if decision.outcome is Outcome.ALLOWED:
-            return "allowed", Answer(HTTPStatus.OK, self._identity(token, route, decision))
+            if holder is None:
+                holder = self._remembered(credential, token, decision)
+            return "allowed", Answer(200, lines=self._identity(holder, route, decision))
         if decision.outcome is Outcome.INVALID_TOKEN and AUTHORIZATION in found:
             try:
                 bearer_token([found[AUTHORIZATION].decode("latin-1")])
@@ -163,16 +179,24 @@ class Check:
         except StoreError:
             return False
 
-    def _identity(self, token: str, route: Route, decision: Decision) -> tuple[tuple[bytes, bytes], ...]:
+    def _remembered(self, credential: bytes | None, token: str, decision: Decision) -> Holder:
+        """Returns who holds a token that was allowed, and keeps that."""
+        holder = Holder(token, lines_of(_own(decision)))
+        if credential is not None:
+            self._holders.put(credential, holder, _HOLDER_SIZE + len(credential) + len(holder.lines))
+        return holder
+
+    def _identity(self, holder: Holder, route: Route, decision: Decision) -> bytes:
         """Returns every identity header. The names of all routes' policies are there, whichever decided."""
-        own = self._own.get(token)
-        if own is None:
-            if len(self._own) >= MAX_KNOWN:
-                self._own.clear()
-            own = self._own[token] = _own(decision)
-        headers = (*own, (DECISION_ID, decision.decision_id.encode()))
-        if not route.tells:
-            return (*headers, *self._silence)
+        return b"%b%b: %b\r\n%b" % (
+            holder.lines,
+            DECISION_ID,
+            decision.decision_id.encode(),
+            self._told(decision) if route.tells else self._silence,
+        )
+
+    def _told(self, decision: Decision) -> bytes:
+        """Returns the headers that a policy derived."""
         said: dict[bytes, list[str]] = {}
         tenants = []
         for answer in decision.answers:
@@ -181,10 +205,9 @@ class Check:
                 said.setdefault(values[0].lower().encode(), []).append(str(values[1]))
             else:
                 tenants.append(str(values[0]))
-        return (
-            *headers,
-            (TENANT, header_value(tenants[0]) if len(tenants) == 1 else b""),
-            *((name, joined(said.get(name, ()))) for name in self._routes.headers),
+        tenant = header_value(tenants[0]) if len(tenants) == 1 else b""
+        return lines_of(
+            ((TENANT, tenant), *((name, joined(said.get(name, ()))) for name in self._routes.headers))
         )
 
     def _no(self, problem: Problem, decision: Decision | None = None) -> Answer:
@@ -194,7 +217,7 @@ class Check:
         headers.append((REASON, problem.name.encode()))
         if decision is not None:
             headers.append((DECISION_ID, decision.decision_id.encode()))
-        return Answer(self._statuses.get(problem.status, problem.status), tuple(headers), problem.body())
+        return Answer(self._statuses.get(problem.status, problem.status), headers, problem.body())
 
 
 def _own(decision: Decision) -> tuple[tuple[bytes, bytes], ...]:

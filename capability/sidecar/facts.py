@@ -62,8 +62,8 @@ def state(
         original.method,
         path,
         host,
-        [] if client is None else [(client,)],
-        list(enumerate(segments(path))),
-        list(dict.fromkeys(parameters(query))) if query else [],
-        headers,
+        () if client is None else ((client,),),
+        tuple(enumerate(segments(path))),
+        tuple(dict.fromkeys(parameters(query))) if query else (),
+        tuple(headers) if headers else (),
     )

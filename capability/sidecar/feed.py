@@ -89,6 +89,13 @@ class Bounded:
 
     in_memory = True
 
+    def standing(self) -> tuple[int, float]:
+        """Returns the revision and the age of the copy; raises StoreUnavailable when it is too old."""
+        follower = self._feed.follower
+        standing = follower.standing()
+        self._check(standing[1])
+        return standing
+
     def status(self, revocation_ids: Sequence[bytes]) -> RevocationStatus:
         """Returns what the copy knows of these ids; raises StoreUnavailable when it is too old."""
         status = self._feed.follower.status(revocation_ids)
@@ -97,9 +104,7 @@ class Bounded:
 
     def revision(self) -> int:
         """Returns the revision of the copy; raises StoreUnavailable when it is too old."""
-        follower = self._feed.follower
-        self._check(follower.age())
-        return follower.revision()
+        return self.standing()[0]
 
     def age(self) -> float:
         """Returns how old the copy may be, in seconds."""

@@ -1,17 +1,46 @@
 """What a server hands to a handler, and what it gets back, whichever server it is."""
 
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Iterable
+from typing import Protocol, TypeAlias
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Names and values as they came, in their order, twice where they came twice."""
 
 
-class Answer(NamedTuple):
-    """An HTTP response. `headers` hold no Content-Length: the server that writes the body says it."""
+class Answer:
+    """An HTTP response. Its headers hold no Content-Length: the server that writes the body says it.
 
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    body: bytes = b""
+    `lines` are the headers as they are written, each with its end; who answers the same again and again keeps
+    them.
+    """
+
+    __slots__ = ("body", "lines", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        body: bytes = b"",
+        *,
+        lines: bytes | None = None,
+    ) -> None:
+        self.status = status
+        self.lines = lines_of(headers) if lines is None else lines
+        self.body = body
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The names and values, for a server that writes them itself."""
+        found = []
+        for line in self.lines.split(b"\r\n")[:-1]:
+            name, _, value = line.partition(b": ")
+            found.append((name, value))
+        return tuple(found)
+
+
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Returns headers as they are written."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 class Handler(Protocol):

@@ -21,6 +21,8 @@ _AMBIGUOUS: Final = re.compile(
     # of an escape
     r"|%(?:3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|2[DdEe]|5[Ff]|7[EeFf]|[01].|2[35Ff]|3[BbFf]|5[Cc])"
 )
+_PLAIN: Final = re.compile(r"/(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*/)*(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)?")
+"""What most paths are, and nobody could read in two ways."""
 _NOT_IN_A_TARGET: Final = re.compile(r"[^!-~]")
 
 
@@ -37,6 +39,8 @@ def split(target: str, paths: Paths) -> tuple[str, str]:
 
     Raises BadRequest for what is no path (a whole URL, `*`), and for an ambiguous one unless they are taken.
     """
+    if _PLAIN.fullmatch(target) is not None:
+        return target, ""
     path, _, query = target.partition("?")
     if not path.startswith("/"):
         raise BadRequest("request.target", "the target of the request is no path")

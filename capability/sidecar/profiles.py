@@ -5,6 +5,7 @@ sets itself are read: whatever else a client sends under such a name means nothi
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from capability.sidecar.messages import BadRequest, Headers
@@ -12,6 +13,10 @@ from capability.sidecar.messages import BadRequest, Headers
 AUTHORIZATION: Final = b"authorization"
 API_KEY: Final = b"x-api-key"
 MIN_REVISION: Final = b"x-cap-min-revision"
+
+_MAX_MEANINGS: Final = 1024
+_MAX_NAME: Final = 64
+"""How many names of headers are remembered, and how long they may be: clients choose them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +100,34 @@ class Reader:
         names = {AUTHORIZATION, MIN_REVISION, *chosen, *(each for each in own if each is not None)}
         self._read = frozenset(names | {API_KEY} if api_key else names)
         self._guarded = self._read | answered
+        self._meanings: dict[bytes, bytes | None] = {}
+        """What a name means, by how it was written: None where it means nothing."""
 
     def read(self, headers: Headers) -> dict[bytes, bytes]:
         """Returns the headers that mean something by their names in lower case; raises BadRequest."""
         found: dict[bytes, bytes] = {}
-        for name, value in headers:
-            name = name.lower()
-            if name in self._read:
-                if name in found:
-                    raise BadRequest("request.header", f"the request has {_shown(name)} twice")
-                found[name] = value
-            elif b"_" in name and name.replace(b"_", b"-") in self._guarded:
-                raise BadRequest("request.alias", f"the request has an alias of {_shown(name)}")
+        meanings = self._meanings
+        for written, value in headers:
+            try:
+                name = meanings[written]
+            except KeyError:
+                name = self._meaning(written)
+            if name is None:
+                continue
+            if name in found:
+                raise BadRequest("request.header", f"the request has {_shown(name)} twice")
+            found[name] = value
         return found
+
+    def _meaning(self, written: bytes) -> bytes | None:
+        """Returns the name in lower case if it means something; raises BadRequest for an alias."""
+        name = written.lower()
+        meaning = name if name in self._read else None
+        if meaning is None and b"_" in name and name.replace(b"_", b"-") in self._guarded:
+            raise BadRequest("request.alias", f"the request has an alias of {_shown(name)}")
+        if len(self._meanings) < _MAX_MEANINGS and len(written) <= _MAX_NAME:
+            self._meanings[written] = meaning
+        return meaning
 
     def original(self, method: str, target: str, found: dict[bytes, bytes], peer: str | None) -> Original:
         """Returns the client's request; raises BadRequest when the proxy did not say what it must."""
@@ -117,7 +137,7 @@ class Reader:
                 method = found[profile.method].decode("ascii")
             if profile.target is not None:
                 target = found[profile.target].decode("ascii")
-            host = found.get(profile.host, b"").decode("ascii")
+            host = _host(found.get(profile.host, b""))
             client = peer
             if profile.client is not None:
                 said = found.get(profile.client)
@@ -127,7 +147,12 @@ class Reader:
             raise BadRequest("request.proxy", f"the proxy did not send {name}, see docs/proxies.md") from None
         except UnicodeDecodeError:
             raise BadRequest("request.header", "a header of the request is not ASCII") from None
-        return Original(method, target, host.lower(), client)
+        return Original(method, target, host, client)
+
+
+@lru_cache(maxsize=256)
+def _host(value: bytes) -> str:
+    return value.decode("ascii").lower()
 
 
 def _shown(name: bytes) -> str:

@@ -66,20 +66,25 @@ class Connections:
         """Connections that were closed at once because there were too many."""
         self.late = 0
         """Connections that were closed because they took too long."""
-        self._date = b""
-        self._date_second = 0
+        self._starts: dict[int, bytes] = {}
+        self._second = 0
 
     def __call__(self) -> "Connection":
         """Returns the protocol of a new connection; an event loop's factory."""
         return Connection(self)
 
-    def date(self) -> bytes:
-        """Returns the line of the Date header, made once a second."""
+    def start(self, status: int) -> bytes:
+        """Returns what every answer of a status begins with: its line and the date, made once a second."""
         second = int(time.time())
-        if second != self._date_second:
-            self._date_second = second
-            self._date = f"date: {formatdate(second, usegmt=True)}\r\n".encode()
-        return self._date
+        if second != self._second:
+            self._second = second
+            self._starts.clear()
+        start = self._starts.get(status)
+        if start is None:
+            phrase = HTTPStatus(status).phrase
+            text = f"HTTP/1.1 {status:d} {phrase}\r\ndate: {formatdate(second, usegmt=True)}\r\n"
+            start = self._starts[status] = text.encode()
+        return start
 
     def sweep(self, now: float) -> None:
         """Closes the connections whose time is up; `now` is the event loop's time."""
@@ -285,19 +290,20 @@ class Connection(asyncio.Protocol):
         self._set_reading()
 
     def _reply(self, answer: Answer, method: str, keep: bool) -> None:
-        out = self._out
-        out.append(_STATUS_LINES[answer.status])
-        out.append(self._all.date())
-        for name, value in answer.headers:
-            out += (name, b": ", value, b"\r\n")
-        if not keep or self._all.draining:
+        out, everyone, body = self._out, self._all, answer.body
+        out.append(everyone.start(answer.status))
+        out.append(answer.lines)
+        if not keep or everyone.draining:
             self._closing = True
             self._waiting.clear()
             out.append(b"connection: close\r\n")
-        out.append(b"content-length: %d\r\n\r\n" % len(answer.body))
-        if answer.body and method != "HEAD":
-            out.append(answer.body)
-        self.deadline = monotonic() + self._all.bounds.idle_time
+        if body:
+            out.append(b"content-length: %d\r\n\r\n" % len(body))
+            if method != "HEAD":
+                out.append(body)
+        else:
+            out.append(b"content-length: 0\r\n\r\n")
+        self.deadline = monotonic() + everyone.bounds.idle_time
 
     def _refuse(self, status: int) -> None:
         """Answers what is no request, behind what was answered before, and closes."""
@@ -349,8 +355,3 @@ class _Refused(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
-
-
-_STATUS_LINES: Final = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
-}

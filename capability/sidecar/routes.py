@@ -8,6 +8,7 @@ header of that name through.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from capability.datalog.program import Program
@@ -100,6 +101,7 @@ class Routes:
         return iter(self._routes)
 
 
+@lru_cache(maxsize=256)
 def bare_host(host: str) -> str:
     """Returns a Host header's value, in lower case, without its port and the dot of a complete name.
 

@@ -81,16 +81,33 @@ class Follower:
 
     def status(self, revocation_ids: Sequence[bytes]) -> RevocationStatus:
         """Returns the first of `revocation_ids` that is known to be revoked, the revision, and its age."""
-        revision, age = self._checked()
+        revision, age = self.standing()
         return RevocationStatus(self._index.first(revocation_ids), revision, age)
 
     def revision(self) -> int:
         """Returns the revision of the copy; raises StoreUnavailable when it is too old to go by."""
-        return self._checked()[0]
+        return self.standing()[0]
 
     def age(self) -> float:
         """Returns how old the copy is, in seconds; raises StoreUnavailable when it is too old to go by."""
-        return self._checked()[1]
+        return self.standing()[1]
+
+    def standing(self) -> tuple[int, float]:
+        """Returns the revision and the age of the copy; raises StoreUnavailable when it is too old."""
+        # In this order: a poll in between makes the age look greater than it is, never smaller.
+        read_at, revision = self._read_at, self._revision
+        if read_at is None:
+            raise StoreUnavailable("nothing was read of the store of revocations yet")
+        age = self._clock() - read_at
+        if age < 0.0:
+            age = 0.0
+        if self._max_stale is not None and age > self._max_stale:
+            raise StoreUnavailable(f"what is known of revocations is {age:.1f} s old")
+        if revision < self._min_revision:
+            raise StoreUnavailable(
+                f"revision {self._min_revision} of the store was asked for, and {revision} is known"
+            )
+        return revision, age
 
     def wait_for(self, revision: int, *, timeout: float) -> bool:
         """Waits until the copy has `revision`; returns whether it has after at most `timeout` seconds."""
@@ -129,17 +146,3 @@ class Follower:
         except StoreError:
             return not self._stop.wait(self._interval)
         return not self._stop.is_set()
-
-    def _checked(self) -> tuple[int, float]:
-        # In this order: a poll in between makes the age look greater than it is, never smaller.
-        read_at, revision = self._read_at, self._revision
-        if read_at is None:
-            raise StoreUnavailable("nothing was read of the store of revocations yet")
-        age = max(self._clock() - read_at, 0.0)
-        if self._max_stale is not None and age > self._max_stale:
-            raise StoreUnavailable(f"what is known of revocations is {age:.1f} s old")
-        if revision < self._min_revision:
-            raise StoreUnavailable(
-                f"revision {self._min_revision} of the store was asked for, and {revision} is known"
-            )
-        return revision, age

@@ -53,7 +53,8 @@ def exchange(port: int, *parts: bytes, timeout: float = 5.0) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as client:
         for part in parts:
             client.sendall(part)
-        client.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # it may have closed already, before the last part was read
+            client.shutdown(socket.SHUT_WR)
         return read_all(client)
 
 

@@ -137,6 +137,17 @@ def test_two_tokens_are_refused_wherever_they_stand() -> None:
     assert ask(make_check(), headers=[("X-API-Key", token)])[0].status == 401
 
 
+def test_what_is_remembered_of_a_request_lets_nothing_else_through() -> None:
+    check, token = make_check(api_key=True), mint()
+    for _ in range(3):
+        assert ask(check, token)[0].status == 200
+        assert ask(check, token, headers=[("X-API-Key", token)])[0].status == 400
+        assert ask(check, headers=[("X-API-Key", f"Bearer {token}")])[0].status == 400
+        assert ask(check, headers=[("X-API-Key", token)])[0].status == 200
+        assert ask(check, headers=[("Authorization", token)])[0].status == 401
+        assert ask(check, token, headers=[("X_Api_Key", token)])[0].status == 400
+
+
 def test_the_scheme_is_read_in_any_case() -> None:
     for scheme in ("bearer", "BEARER", "Bearer", "bEaReR"):
         assert ask(make_check(), headers=[("Authorization", f"{scheme} {mint()}")])[0].status == 200
