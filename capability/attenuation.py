@@ -5,11 +5,11 @@ They are built as a program, not as text: nothing has to be escaped, and no pars
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
+from capability.datalog.immutable import immutable
 from capability.datalog.parameters import Filled
 from capability.datalog.program import (
     Binary,
@@ -26,8 +26,11 @@ from capability.datalog.program import (
 )
 from capability.datalog.terms import DATE, DATE_MAX, PARAMETER, STRING, VARIABLE, Term, make_set
 
+NAMED: Final = ("application", "operation", "tenant", "resource", "time")
+"""The kinds of facts that a Vocabulary names."""
 
-@dataclass(frozen=True, slots=True)
+
+@immutable
 class Vocabulary:
     """The names of the facts by which an authorizer describes a request.
 
@@ -42,10 +45,10 @@ class Vocabulary:
     time: str = "time"
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            name = getattr(self, field.name)
+        for kind in NAMED:
+            name = getattr(self, kind)
             if not isinstance(name, str) or not re.fullmatch(r"[^\W\d_][\w:]*", name):
-                raise ValueError(f"{field.name}={name!r} is not the name of a fact")
+                raise ValueError(f"{kind}={name!r} is not the name of a fact")
 
 
 DEFAULT_VOCABULARY: Final = Vocabulary()

@@ -5,7 +5,6 @@ must not pay for it.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from capability.datalog import program as syntax
@@ -308,6 +307,7 @@ def complete(item: _Complete) -> _Complete:
 
 def with_clauses(program: Program, scopes: tuple[Scope, ...]) -> Program:
     """Returns `program` with `scopes` written out wherever the block's clause would have held."""
+    from dataclasses import replace
 
     def clause(item: _Clause) -> _Clause:
         return item if item.scopes else replace(item, scopes=scopes)

@@ -5,10 +5,10 @@ predicate; so that nothing supplies one can only be told by who names what token
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from capability.attenuation import DEFAULT_VOCABULARY
+from capability.attenuation import DEFAULT_VOCABULARY, NAMED
 from capability.datalog.engine import World
 from capability.datalog.errors import EvaluationError, LimitExceeded, PolicyError, UnsafeRule
 from capability.datalog.limits import Limits
@@ -37,9 +37,7 @@ from capability.datalog.terms import FALSE, TRUE
 Signature: TypeAlias = tuple[str, int]
 Statement: TypeAlias = Rule | Check | Policy
 
-REQUEST_FACTS: Final = frozenset(
-    getattr(DEFAULT_VOCABULARY, field.name) for field in fields(DEFAULT_VOCABULARY)
-)
+REQUEST_FACTS: Final = frozenset(getattr(DEFAULT_VOCABULARY, kind) for kind in NAMED)
 """The facts by which a guard describes a request, each with one term."""
 
 _ALIKE: Final = 0.85

@@ -3,10 +3,10 @@
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from capability.cli.failures import Exit, Failure, redact, usage
+from capability.datalog.immutable import immutable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +15,7 @@ _LINES: Final = 500
 """Lines that are written at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Result:
     """What a command hands back: `text` for people, `data` for --json, or `raw` bytes in place of both.
 

@@ -12,9 +12,10 @@ Each class has a stable `code`; EvaluationError and LimitExceeded have one for e
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from capability.datalog.immutable import immutable
 
 EXCERPT: Final = 120
 """Characters of a source line that an error shows."""
@@ -31,7 +32,7 @@ class DatalogError(Exception):
 DataLogError = DatalogError
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SourceError:
     """One mistake in a source: where (line and column from 1), what it is, what would have fitted."""
 

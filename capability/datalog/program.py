@@ -4,10 +4,10 @@ The same values are made by the parser, by the wire decoder and by callers; prin
 encoded on the wire; and run by the engine. Nothing here checks: the parser and the decoder do.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeAlias
+from typing import TypeAlias, final
 
+from capability.datalog.immutable import immutable
 from capability.datalog.terms import Term
 
 
@@ -78,7 +78,7 @@ class ScopeKind(IntEnum):
     PREVIOUS = 1
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class KeyScope:
     """Trust in every block signed by a public key: its wire algorithm number and its raw bytes."""
 
@@ -86,7 +86,7 @@ class KeyScope:
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class KeyParameter:
     """A `{name}` after `trusting`, for which a public key is still to be given."""
 
@@ -96,7 +96,8 @@ class KeyParameter:
 Scope: TypeAlias = ScopeKind | KeyScope | KeyParameter
 
 
-@dataclass(frozen=True, slots=True)
+@final
+@immutable
 class Predicate:
     """A name and its terms: a fact when no term is a variable."""
 
@@ -104,14 +105,14 @@ class Predicate:
     terms: tuple[Term, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Value:
     """An operation that pushes a term (or what a variable is bound to)."""
 
     term: Term
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Unary:
     """An operation on the top of the stack; `name` is the function's for FFI, else None."""
 
@@ -119,7 +120,7 @@ class Unary:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Binary:
     """An operation on the two topmost values; `name` is the function's for FFI, else None."""
 
@@ -127,7 +128,7 @@ class Binary:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Closure:
     """Operations that run later, once for each argument, with `params` (names) bound."""
 
@@ -138,14 +139,15 @@ class Closure:
 Op: TypeAlias = Value | Unary | Binary | Closure
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Expression:
     """Operations in postfix order, as on the wire."""
 
     ops: tuple[Op, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@final
+@immutable
 class Query:
     """One alternative of a check or policy."""
 
@@ -154,7 +156,8 @@ class Query:
     scopes: tuple[Scope, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@final
+@immutable
 class Rule:
     """Derives `head` for every binding of `body` that satisfies `expressions`."""
 
@@ -164,7 +167,8 @@ class Rule:
     scopes: tuple[Scope, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@final
+@immutable
 class Check:
     """A condition that must hold for anything to be allowed; `queries` are its `or` branches."""
 
@@ -172,7 +176,8 @@ class Check:
     queries: tuple[Query, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@final
+@immutable
 class Policy:
     """What the authorizer decides when one of `queries` (its `or` branches) matches."""
 
@@ -180,7 +185,8 @@ class Policy:
     queries: tuple[Query, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@final
+@immutable
 class Program:
     """A block's or an authorizer's Datalog; only an authorizer's has policies.
 
