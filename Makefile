@@ -48,8 +48,10 @@ soak: $(DEV_DEPS) ## kill a store's writer 200 times, for each store, and its se
 vectors: $(DEV_DEPS) ## write spec/vectors again
 	$(BIN)/python -m spec.generate
 
-proto: $(DEV_DEPS) ## write the protobuf module from schema.proto
+proto: $(DEV_DEPS) ## write what is made of schema.proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. capability/wire/schema.proto
+	$(BIN)/python -c 'from capability.wire.schema_pb2 import DESCRIPTOR as of; \
+		open("capability/wire/schema.binpb", "wb").write(of.serialized_pb)'
 
 docs: $(DEV_DEPS) ## write what is generated in docs/
 	$(BIN)/python -m docs.generate

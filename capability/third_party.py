@@ -12,7 +12,7 @@ from capability import chain
 from capability.builders import BlockBuilder
 from capability.errors import BiscuitBuildError, FormatError, SignatureError
 from capability.keys import PrivateKey, PublicKey, Signer
-from capability.wire import schema_pb2
+from capability.wire import schema
 from capability.wire.block import encode_block
 from capability.wire.envelope import ExternalSignature, read_external, write_external
 from capability.wire.messages import parse, serialize
@@ -39,7 +39,7 @@ class ThirdPartyRequest:
         Raises FormatError, also for a request with the fields of older formats: with them a holder could
         choose what the keys of the signed block mean.
         """
-        message = parse(schema_pb2.ThirdPartyBlockRequest, data)
+        message = parse(schema.ThirdPartyBlockRequest, data)
         if message.HasField("legacy_previous_key") or message.legacy_public_keys:
             raise FormatError(
                 "the request has the fields of an older, unsafe exchange", code="format.legacy_request"
@@ -58,7 +58,7 @@ class ThirdPartyRequest:
 
     def to_bytes(self) -> bytes:
         """Returns the request for the third party; it lets nobody use the token."""
-        return serialize(schema_pb2.ThirdPartyBlockRequest(previous_signature=self._previous_signature))
+        return serialize(schema.ThirdPartyBlockRequest(previous_signature=self._previous_signature))
 
     def to_base64(self) -> str:
         """Returns `to_bytes` as URL-safe base64."""
@@ -87,7 +87,7 @@ class ThirdPartyBlock:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Reads what `to_bytes` writes; raises FormatError or SignatureError. Nothing is verified by it."""
-        message = parse(schema_pb2.ThirdPartyBlockContents, data)
+        message = parse(schema.ThirdPartyBlockContents, data)
         return cls(message.payload, read_external(message.external_signature))
 
     @classmethod
@@ -112,7 +112,7 @@ class ThirdPartyBlock:
 
     def to_bytes(self) -> bytes:
         """Returns the block for the token's holder."""
-        message = schema_pb2.ThirdPartyBlockContents(
+        message = schema.ThirdPartyBlockContents(
             payload=self._payload, external_signature=write_external(self._external)
         )
         return serialize(message)

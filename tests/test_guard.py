@@ -39,7 +39,7 @@ from capability.store.allowlist import AllowList
 from capability.store.memory import MemoryStore
 from capability.store.sqlite import SQLiteStore
 from capability.store.sqlite import create as create_sqlite
-from capability.wire import schema_pb2
+from capability.wire import schema
 from capability.wire.text import from_text, to_text
 
 ROOT = KeyPair()
@@ -262,7 +262,7 @@ class TestRevocation:
     def test_the_twin_of_an_ecdsa_signature_is_revoked_too(self) -> None:
         root = KeyPair(Algorithm.Secp256r1)
         token = BiscuitBuilder('user("a")').build(root.private_key)
-        message = schema_pb2.Biscuit()
+        message = schema.Biscuit()
         message.ParseFromString(token.to_bytes())
         message.authority.signature = twin(message.authority.signature)
         store = MemoryStore()
@@ -290,7 +290,7 @@ class TestRevocation:
         decisions = [guard.check(text) for text in texts]
         assert [each.outcome for each in decisions] == [Outcome.REVOKED, Outcome.ALLOWED]
         assert decisions[0].reason.startswith("revoked: its root key (")
-        message = schema_pb2.Biscuit()
+        message = schema.Biscuit()
         message.ParseFromString(from_text(texts[0]))
         message.ClearField("root_key_id")
         alone = guard_of("allow if true", revocations=store)  # a key id that was left out does not help

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from capability.wire import schema_pb2
 from docs import generate
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +54,8 @@ def test_protobuf_module_is_current(tmp_path: Path) -> None:
         assert committed.read_text("utf-8") == (tmp_path / "capability/wire" / name).read_text("utf-8"), (
             "run: make proto"
         )
+    described = (ROOT / "capability/wire/schema.binpb").read_bytes()
+    assert described == schema_pb2.DESCRIPTOR.serialized_pb, "run: make proto"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

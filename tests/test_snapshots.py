@@ -27,7 +27,7 @@ from capability import (
 from capability.datalog.parser import parse_program
 from capability.datalog.program import Predicate
 from capability.datalog.terms import INTEGER
-from capability.wire import schema_pb2
+from capability.wire import schema
 from capability.wire.snapshot import LoadedBlock, Snapshot, decode_snapshot, encode_snapshot
 
 SECRET = "ed25519-private/" + "11" * 32
@@ -214,13 +214,13 @@ def test_an_authorizer_is_not_a_builder() -> None:
         AuthorizerBuilder.from_raw_snapshot(authorizer.raw_snapshot())
 
 
-def message(source: str = "a(1); allow if true") -> schema_pb2.AuthorizerSnapshot:
-    read = schema_pb2.AuthorizerSnapshot()
+def message(source: str = "a(1); allow if true") -> schema.AuthorizerSnapshot:
+    read = schema.AuthorizerSnapshot()
     read.ParseFromString(authorizer_of(capability, source, BLOCKS[0]).raw_snapshot())
     return read
 
 
-def refused(changed: schema_pb2.AuthorizerSnapshot) -> BiscuitValidationError:
+def refused(changed: schema.AuthorizerSnapshot) -> BiscuitValidationError:
     with pytest.raises(BiscuitValidationError) as caught:
         Authorizer.from_raw_snapshot(changed.SerializeToString())
     return caught.value

@@ -10,7 +10,7 @@ from capability.errors import BiscuitBuildError, FormatError, SealedError, Signa
 from capability.keys import Algorithm, KeyPair, PrivateKey, PublicKey
 from capability.third_party import ThirdPartyBlock, ThirdPartyRequest
 from capability.tokens import Biscuit, BiscuitBuilder, UnverifiedBiscuit
-from capability.wire import schema_pb2
+from capability.wire import schema
 
 ROOT = KeyPair.from_private_key(PrivateKey("ed25519-private/" + "11" * 32))
 PARTY = KeyPair.from_private_key(PrivateKey("ed25519-private/" + "22" * 32))
@@ -83,7 +83,7 @@ def test_the_peer_s_third_party_blocks_are_read() -> None:
 
 def test_a_request_says_only_the_last_signature(token: Biscuit) -> None:
     request = token.append(BlockBuilder("check if true")).third_party_request()
-    message = schema_pb2.ThirdPartyBlockRequest.FromString(request.to_bytes())
+    message = schema.ThirdPartyBlockRequest.FromString(request.to_bytes())
     assert [field.name for field, _ in message.ListFields()] == ["previous_signature"]
     assert message.previous_signature == request.previous_signature
     assert len(message.previous_signature) == 64
@@ -97,9 +97,9 @@ def test_a_request_can_be_answered_by_several_parties(token: Biscuit) -> None:
 
 
 def test_a_request_with_legacy_fields_is_refused(token: Biscuit) -> None:
-    key = schema_pb2.PublicKey(algorithm=0, key=HOLDER.public_key.to_bytes())
+    key = schema.PublicKey(algorithm=0, key=HOLDER.public_key.to_bytes())
     for fields in ({"legacy_previous_key": key}, {"legacy_public_keys": [key]}):
-        message = schema_pb2.ThirdPartyBlockRequest(
+        message = schema.ThirdPartyBlockRequest(
             previous_signature=token.third_party_request().previous_signature,
             **fields,
         )
@@ -138,7 +138,7 @@ def test_a_block_is_not_taken_under_another_key(token: Biscuit) -> None:
     block = answer(token)
     with pytest.raises(BiscuitBuildError, match="another key"):
         token.append_third_party(HOLDER.public_key, block)
-    message = schema_pb2.ThirdPartyBlockContents.FromString(block.to_bytes())
+    message = schema.ThirdPartyBlockContents.FromString(block.to_bytes())
     message.external_signature.public_key.key = HOLDER.public_key.to_bytes()
     redeclared = ThirdPartyBlock.from_bytes(message.SerializeToString())
     with pytest.raises(BiscuitBuildError, match="does not fit this token"):
@@ -147,7 +147,7 @@ def test_a_block_is_not_taken_under_another_key(token: Biscuit) -> None:
 
 def test_a_changed_payload_is_not_taken(token: Biscuit) -> None:
     block = answer(token)
-    message = schema_pb2.ThirdPartyBlockContents.FromString(block.to_bytes())
+    message = schema.ThirdPartyBlockContents.FromString(block.to_bytes())
     for at in range(len(block.payload)):
         changed = bytearray(block.payload)
         changed[at] ^= 1
@@ -181,7 +181,7 @@ def test_messages_survive_both_forms(token: Biscuit) -> None:
 def test_a_block_that_nobody_can_read_is_not_taken(token: Biscuit) -> None:
     from capability import chain
 
-    payload = schema_pb2.Block(version=3, context=b"too old for a third party").SerializeToString()
+    payload = schema.Block(version=3, context=b"too old for a third party").SerializeToString()
     request = token.third_party_request()
     external = chain.sign_external(PARTY.private_key, payload, request.previous_signature)
     with pytest.raises(BiscuitBuildError, match="does not fit") as caught:

@@ -1,11 +1,10 @@
 """Blocks: a Datalog program, a context, and the symbols and keys that they declare."""
 
-from dataclasses import dataclass
-
+from capability.datalog.immutable import immutable
 from capability.datalog.parameters import Filled
 from capability.datalog.program import KeyScope, Program
 from capability.errors import BiscuitSerializationError
-from capability.wire import schema_pb2
+from capability.wire import schema
 from capability.wire.decoder import Decoder, read_keys
 from capability.wire.encoder import Encoder
 from capability.wire.messages import parse, serialize, text, utf8, write_key
@@ -16,7 +15,7 @@ from capability.wire.versions import check_declared, needed_by_block, required_v
 __all__ = ["Block", "Encoded", "decode_block", "encode_block", "required_version"]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Block:
     """A block, read. `symbols` and `public_keys` are those that the block itself declares."""
 
@@ -84,7 +83,7 @@ def encode_block(
     scopes = Encoder(symbols.insert, keys.insert).scopes(template.scopes) if template.scopes else []
     version = max(writer.version, needed_by_block(template.scopes, third_party=third_party))
     new_symbols, new_keys = symbols.since(known_symbols), keys.since(known_keys)
-    message = schema_pb2.BlockOutline(version=version, symbols=[utf8(symbol) for symbol in new_symbols])
+    message = schema.BlockOutline(version=version, symbols=[utf8(symbol) for symbol in new_symbols])
     # most blocks have few of these, and each argument of a message costs as much as a statement
     if context is not None:
         message.context = utf8(context)
@@ -107,7 +106,7 @@ def decode_block(payload: bytes, symbols: SymbolTable, keys: KeyTable, *, extern
     `symbols` and `keys` are the token's so far. A first-party block adds to them; an external one (signed by
     a third party) neither sees nor changes them.
     """
-    message = parse(schema_pb2.BlockOutline, payload)
+    message = parse(schema.BlockOutline, payload)
     spend = symbols.spend
     if external:
         symbols, keys = SymbolTable(), KeyTable()

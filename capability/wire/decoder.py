@@ -45,7 +45,7 @@ from capability.datalog.terms import (
     make_set,
 )
 from capability.errors import FormatError
-from capability.wire import schema_pb2
+from capability.wire import schema
 from capability.wire.messages import read_key
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_:]+")
@@ -88,30 +88,30 @@ class Decoder:
         self._key = key
         self._names: dict[int, str] = {}
 
-    def fact(self, message: schema_pb2.Fact) -> Predicate:
+    def fact(self, message: schema.Fact) -> Predicate:
         """Returns a fact."""
         return self._with_terms(message.predicate)
 
-    def rule(self, message: schema_pb2.Rule) -> Rule:
+    def rule(self, message: schema.Rule) -> Rule:
         """Returns a rule."""
         query = self._query(message)
         if not message.head.terms:
             raise FormatError("a rule whose head has no terms", code="format.predicate")
         return Rule(self._predicate(message.head), query.body, query.expressions, query.scopes)
 
-    def check(self, message: schema_pb2.Check) -> Check:
+    def check(self, message: schema.Check) -> Check:
         """Returns a check; one without `kind` is a `check if`."""
         return Check(_kind(CheckKind, message.kind, "check"), self._queries(message.queries))
 
-    def policy(self, message: schema_pb2.Policy) -> Policy:
+    def policy(self, message: schema.Policy) -> Policy:
         """Returns a policy."""
         return Policy(_kind(PolicyKind, message.kind, "policy"), self._queries(message.queries))
 
-    def scopes(self, messages: Iterable[schema_pb2.Scope]) -> tuple[Scope, ...]:
+    def scopes(self, messages: Iterable[schema.Scope]) -> tuple[Scope, ...]:
         """Returns a `trusting` clause."""
         return tuple(map(self._scope, messages))
 
-    def _scope(self, message: schema_pb2.Scope) -> Scope:
+    def _scope(self, message: schema.Scope) -> Scope:
         match message.WhichOneof("content"):
             case "scope_type":
                 return _kind(ScopeKind, message.scope_type, "scope")
@@ -120,13 +120,13 @@ class Decoder:
             case _:
                 raise FormatError("an empty scope", code="format.scope")
 
-    def _queries(self, messages: Iterable[schema_pb2.Rule]) -> tuple[Query, ...]:
+    def _queries(self, messages: Iterable[schema.Rule]) -> tuple[Query, ...]:
         queries = tuple(map(self._query, messages))
         if not queries:
             raise FormatError("a check or policy without queries", code="format.check")
         return queries
 
-    def _query(self, message: schema_pb2.Rule) -> Query:
+    def _query(self, message: schema.Rule) -> Query:
         # the head of a query says nothing, but it must be readable like a rule's
         self._predicate(message.head)
         if not message.body and not message.expressions:
@@ -137,12 +137,12 @@ class Decoder:
             self.scopes(message.scope),
         )
 
-    def _with_terms(self, message: schema_pb2.Predicate) -> Predicate:
+    def _with_terms(self, message: schema.Predicate) -> Predicate:
         if not message.terms:
             raise FormatError("a fact or predicate without terms", code="format.predicate")
         return self._predicate(message)
 
-    def _predicate(self, message: schema_pb2.Predicate) -> Predicate:
+    def _predicate(self, message: schema.Predicate) -> Predicate:
         return Predicate(self._name(message.name), tuple([self._term(term, 1) for term in message.terms]))
 
     def _name(self, index: int) -> str:
@@ -156,19 +156,19 @@ class Decoder:
             self._names[index] = name
         return name
 
-    def _term(self, message: schema_pb2.Term, depth: int) -> Term:
+    def _term(self, message: schema.Term, depth: int) -> Term:
         """Returns a term; a variable may stand here, not inside. `depth` counts it and its containers."""
         content = message.WhichOneof("content")
         if content == "variable":
             return (VARIABLE, self._name(message.variable))
         return self._value(message, content, depth)
 
-    def _inner(self, message: schema_pb2.Term, depth: int) -> Term:
+    def _inner(self, message: schema.Term, depth: int) -> Term:
         if depth > MAX_DEPTH:
             raise FormatError(f"terms nest deeper than {MAX_DEPTH}", code="format.nesting")
         return self._value(message, message.WhichOneof("content"), depth)
 
-    def _value(self, message: schema_pb2.Term, content: str | None, depth: int) -> Term:
+    def _value(self, message: schema.Term, content: str | None, depth: int) -> Term:
         match content:
             case "integer":
                 return (INTEGER, message.integer)
@@ -204,7 +204,7 @@ class Decoder:
             case _:
                 raise FormatError("an empty term", code="format.term")
 
-    def _map_key(self, message: schema_pb2.MapKey) -> Term:
+    def _map_key(self, message: schema.MapKey) -> Term:
         match message.WhichOneof("content"):
             case "integer":
                 return (INTEGER, message.integer)
@@ -213,10 +213,10 @@ class Decoder:
             case _:
                 raise FormatError("an empty map key", code="format.term")
 
-    def _expression(self, message: schema_pb2.Expression) -> Expression:
+    def _expression(self, message: schema.Expression) -> Expression:
         return Expression(self._ops(message.ops, 1))
 
-    def _ops(self, messages: Iterable[schema_pb2.Op], depth: int) -> tuple[Op, ...]:
+    def _ops(self, messages: Iterable[schema.Op], depth: int) -> tuple[Op, ...]:
         """Returns operations that leave one value; a closure counts as a level of depth, like a container."""
         if depth > MAX_DEPTH:
             raise FormatError(f"closures nest deeper than {MAX_DEPTH}", code="format.nesting")
@@ -244,21 +244,21 @@ class Decoder:
             raise FormatError("an expression that does not leave one value", code="format.expression")
         return tuple(ops)
 
-    def _unary(self, message: schema_pb2.OpUnary) -> Unary:
+    def _unary(self, message: schema.OpUnary) -> Unary:
         op = _UNARY_OPS.get(message.kind)
         if op is None:
             raise FormatError(f"unknown unary operator {message.kind}", code="format.kind")
         name = self._extern(message, op.kind is UnaryKind.FFI)
         return op if name is None else Unary(op.kind, name)
 
-    def _binary(self, message: schema_pb2.OpBinary) -> Binary:
+    def _binary(self, message: schema.OpBinary) -> Binary:
         op = _BINARY_OPS.get(message.kind)
         if op is None:
             raise FormatError(f"unknown binary operator {message.kind}", code="format.kind")
         name = self._extern(message, op.kind is BinaryKind.FFI)
         return op if name is None else Binary(op.kind, name)
 
-    def _extern(self, message: schema_pb2.OpUnary | schema_pb2.OpBinary, expected: bool) -> str | None:
+    def _extern(self, message: schema.OpUnary | schema.OpBinary, expected: bool) -> str | None:
         if message.HasField("ffi_name") is not expected:
             raise FormatError(
                 "a call without a function, or a function without a call", code="format.expression"
@@ -266,7 +266,7 @@ class Decoder:
         return self._name(message.ffi_name) if expected else None
 
 
-def read_keys(messages: Iterable[schema_pb2.PublicKey]) -> tuple[KeyScope, ...]:
+def read_keys(messages: Iterable[schema.PublicKey]) -> tuple[KeyScope, ...]:
     """Returns the keys of a key table; raises SignatureError when one is unusable."""
     return tuple([read_key(message).scope for message in messages])
 

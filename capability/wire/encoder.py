@@ -42,7 +42,7 @@ from capability.datalog.terms import (
 )
 from capability.errors import BiscuitSerializationError
 from capability.keys import PublicKey
-from capability.wire import schema_pb2
+from capability.wire import schema
 from capability.wire.symbols import QUERY
 
 if TYPE_CHECKING:
@@ -63,62 +63,62 @@ class Encoder:
         self._symbol = symbol
         self._key = key
 
-    def fact(self, fact: Predicate) -> schema_pb2.Fact:
+    def fact(self, fact: Predicate) -> schema.Fact:
         """Returns the message of a fact."""
-        message = schema_pb2.Fact()
+        message = schema.Fact()
         self._predicate(fact, message.predicate)
         return message
 
-    def rule(self, rule: Rule) -> schema_pb2.Rule:
+    def rule(self, rule: Rule) -> schema.Rule:
         """Returns the message of a rule."""
-        message = schema_pb2.Rule()
+        message = schema.Rule()
         self._predicate(rule.head, message.head)
         self._body(rule, message)
         return message
 
-    def check(self, check: Check) -> schema_pb2.Check:
+    def check(self, check: Check) -> schema.Check:
         """Returns the message of a check; `check if` leaves `kind` out, which version 3 does not have."""
-        message = schema_pb2.Check()
+        message = schema.Check()
         self._queries(check.queries, message.queries)
         if check.kind is not CheckKind.IF:
             message.kind = int(check.kind)
         return message
 
-    def policy(self, policy: Policy) -> schema_pb2.Policy:
+    def policy(self, policy: Policy) -> schema.Policy:
         """Returns the message of a policy."""
-        message = schema_pb2.Policy(kind=int(policy.kind))
+        message = schema.Policy(kind=int(policy.kind))
         self._queries(policy.queries, message.queries)
         return message
 
-    def fill(self, message: schema_pb2.Term, term: Term) -> None:
+    def fill(self, message: schema.Term, term: Term) -> None:
         """Writes a term into its message, in place of the one that was there."""
         self._term(term, message, 1)
 
-    def scopes(self, scopes: Iterable[Scope]) -> list[schema_pb2.Scope]:
+    def scopes(self, scopes: Iterable[Scope]) -> list[schema.Scope]:
         """Returns the messages of a `trusting` clause."""
         return [self._scope(scope) for scope in scopes]
 
-    def _scope(self, scope: Scope) -> schema_pb2.Scope:
+    def _scope(self, scope: Scope) -> schema.Scope:
         if isinstance(scope, ScopeKind):
-            return schema_pb2.Scope(scope_type=int(scope))
+            return schema.Scope(scope_type=int(scope))
         if isinstance(scope, KeyScope):
             # a key of Datalog source is read here for the first time
             PublicKey.from_wire(scope.algorithm, scope.key)
-            return schema_pb2.Scope(public_key=self._key(scope))
+            return schema.Scope(public_key=self._key(scope))
         assert isinstance(scope, KeyParameter)
         raise BiscuitSerializationError(f"no key was given for the parameter {{{scope.name}}}")
 
     # what follows fills messages in place: one that is handed to another is copied, at every level
 
     def _queries(
-        self, queries: Iterable[Query], messages: "RepeatedCompositeFieldContainer[schema_pb2.Rule]"
+        self, queries: Iterable[Query], messages: "RepeatedCompositeFieldContainer[schema.Rule]"
     ) -> None:
         for query in queries:
             message = messages.add()
             message.head.name = QUERY
             self._body(query, message)
 
-    def _body(self, query: Query | Rule, message: schema_pb2.Rule) -> None:
+    def _body(self, query: Query | Rule, message: schema.Rule) -> None:
         body, expressions = message.body, message.expressions
         for predicate in query.body:
             self._predicate(predicate, body.add())
@@ -127,13 +127,13 @@ class Encoder:
         if query.scopes:
             message.scope.extend(self.scopes(query.scopes))
 
-    def _predicate(self, predicate: Predicate, message: schema_pb2.Predicate) -> None:
+    def _predicate(self, predicate: Predicate, message: schema.Predicate) -> None:
         message.name = self._symbol(predicate.name)
         terms = message.terms
         for term in predicate.terms:
             self._term(term, terms.add(), 1)
 
-    def _term(self, term: Term, message: schema_pb2.Term, depth: int) -> None:
+    def _term(self, term: Term, message: schema.Term, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise BiscuitSerializationError(f"terms nest deeper than {MAX_DEPTH}")
         kind, value = term
@@ -173,16 +173,16 @@ class Encoder:
         else:
             self._parameter(value, message, depth)
 
-    def _parameter(self, name: str, message: schema_pb2.Term, depth: int) -> None:
+    def _parameter(self, name: str, message: schema.Term, depth: int) -> None:
         raise BiscuitSerializationError(f"no value was given for the parameter {{{name}}}")
 
-    def _separate(self, term: Term, depth: int) -> schema_pb2.Term:
-        message = schema_pb2.Term()
+    def _separate(self, term: Term, depth: int) -> schema.Term:
+        message = schema.Term()
         self._term(term, message, depth)
         return message
 
-    def _entry(self, key: Term, value: Term, depth: int) -> schema_pb2.MapEntry:
-        message = schema_pb2.MapEntry()
+    def _entry(self, key: Term, value: Term, depth: int) -> schema.MapEntry:
+        message = schema.MapEntry()
         kind, name = key
         if kind == INTEGER:
             message.key.integer = _integer(name)
@@ -194,7 +194,7 @@ class Encoder:
         return message
 
     def _ops(
-        self, ops: Iterable[Op], messages: "RepeatedCompositeFieldContainer[schema_pb2.Op]", depth: int
+        self, ops: Iterable[Op], messages: "RepeatedCompositeFieldContainer[schema.Op]", depth: int
     ) -> None:
         if depth > MAX_DEPTH:
             raise BiscuitSerializationError(f"closures nest deeper than {MAX_DEPTH}")
@@ -226,10 +226,10 @@ class TemplateEncoder(Encoder):
     ) -> None:
         """`met` is told the name of each parameter, between what `symbol` and `key` are asked."""
         super().__init__(symbol, key)
-        self.holes: list[tuple[str, schema_pb2.Term]] = []
+        self.holes: list[tuple[str, schema.Term]] = []
         self._met = met
 
-    def _parameter(self, name: str, message: schema_pb2.Term, depth: int) -> None:
+    def _parameter(self, name: str, message: schema.Term, depth: int) -> None:
         self.holes.append((name, message))
         self._met(name)
 

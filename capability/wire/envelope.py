@@ -1,11 +1,11 @@
 """What is around the blocks: signatures, next keys, the proof."""
 
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from capability.datalog.immutable import immutable, kept
 from capability.errors import FormatError
 from capability.keys import PrivateKey, PublicKey
-from capability.wire import schema_pb2
+from capability.wire import schema
 from capability.wire.messages import parse, read_key, serialize, write_key
 
 MAX_BYTES: Final = 64 * 1024
@@ -14,7 +14,7 @@ MAX_BLOCKS: Final = 64
 """How many blocks a token may have, the authority included, unless told otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ExternalSignature:
     """A third party's signature of a block, and its key."""
 
@@ -22,7 +22,7 @@ class ExternalSignature:
     public_key: PublicKey
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SignedBlock:
     """A block's bytes, the key that signs the next block, and the signature over both.
 
@@ -30,36 +30,51 @@ class SignedBlock:
     was written of it before: every token that descends from a block has it.
     """
 
-    payload: bytes = field(repr=False)
+    payload: bytes
     next_key: PublicKey
-    signature: bytes = field(repr=False)
+    signature: bytes
     external: ExternalSignature | None = None
     version: int = 0
-    message: schema_pb2.SignedBlock | None = field(default=None, init=False, repr=False, compare=False)
+    message: schema.SignedBlock | None = kept()
+
+    def __repr__(self) -> str:
+        return f"SignedBlock(next_key={self.next_key!r}, external={self.external!r}, version={self.version})"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class NextSecret:
     """The proof of an open token: the private key of its last next key. Whoever has it can append.
 
     `key` is the key of these very bytes where it was derived already; a token that is read has none.
     """
 
-    secret: bytes = field(repr=False)
-    key: PrivateKey | None = field(default=None, repr=False, compare=False)
+    secret: bytes
+    key: PrivateKey | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NextSecret) and self.secret == other.secret
+
+    def __hash__(self) -> int:
+        return hash(self.secret)
+
+    def __repr__(self) -> str:
+        return "NextSecret()"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class FinalSignature:
     """The proof of a sealed token: the last private key's signature, that key having been thrown away."""
 
-    signature: bytes = field(repr=False)
+    signature: bytes
+
+    def __repr__(self) -> str:
+        return "FinalSignature()"
 
 
 Proof: TypeAlias = NextSecret | FinalSignature
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Envelope:
     """A token, decoded but not verified. Its first block is the authority; nobody signs the `root_key_id`."""
 
@@ -72,7 +87,7 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_blocks: int = MAX_BLO
     """Reads a token without verifying it; raises FormatError or SignatureError (a key in it is unusable)."""
     if len(data) > max_bytes:
         raise FormatError(f"the token is longer than {max_bytes} bytes", code="format.size")
-    message = parse(schema_pb2.Biscuit, data)
+    message = parse(schema.Biscuit, data)
     if 1 + len(message.blocks) > max_blocks:
         raise FormatError(f"the token has more than {max_blocks} blocks", code="format.size")
     proof: Proof
@@ -90,7 +105,7 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_blocks: int = MAX_BLO
 def encode(envelope: Envelope) -> bytes:
     """Returns the bytes of a token."""
     authority, *others = map(_write_block, envelope.blocks)
-    message = schema_pb2.Biscuit(authority=authority, blocks=others, root_key_id=envelope.root_key_id)
+    message = schema.Biscuit(authority=authority, blocks=others, root_key_id=envelope.root_key_id)
     if isinstance(envelope.proof, NextSecret):
         message.proof.next_secret = envelope.proof.secret
     else:
@@ -98,29 +113,27 @@ def encode(envelope: Envelope) -> bytes:
     return serialize(message)
 
 
-def read_external(message: schema_pb2.ExternalSignature) -> ExternalSignature:
+def read_external(message: schema.ExternalSignature) -> ExternalSignature:
     """Returns a third party's signature; raises SignatureError when its key is unusable."""
     return ExternalSignature(message.signature, read_key(message.public_key))
 
 
-def write_external(external: ExternalSignature) -> schema_pb2.ExternalSignature:
+def write_external(external: ExternalSignature) -> schema.ExternalSignature:
     """Returns the message of a third party's signature."""
-    return schema_pb2.ExternalSignature(
-        signature=external.signature, public_key=write_key(external.public_key)
-    )
+    return schema.ExternalSignature(signature=external.signature, public_key=write_key(external.public_key))
 
 
-def _read_block(message: schema_pb2.SignedBlock) -> SignedBlock:
+def _read_block(message: schema.SignedBlock) -> SignedBlock:
     external = read_external(message.external_signature) if message.HasField("external_signature") else None
     return SignedBlock(
         message.block, read_key(message.next_key), message.signature, external, message.version
     )
 
 
-def _write_block(block: SignedBlock) -> schema_pb2.SignedBlock:
+def _write_block(block: SignedBlock) -> schema.SignedBlock:
     if block.message is not None:
         return block.message
-    message = schema_pb2.SignedBlock(
+    message = schema.SignedBlock(
         block=block.payload,
         next_key=write_key(block.next_key),
         signature=block.signature,

@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from capability.datalog.program import KeyScope
 from capability.errors import BiscuitSerializationError, FormatError, KeyFormatError, SignatureError
 from capability.keys import PublicKey
-from capability.wire import schema_pb2
+from capability.wire import schema
 
 M = TypeVar("M", bound=Message)
 
@@ -58,7 +58,7 @@ def utf8(string: str) -> bytes:
         raise BiscuitSerializationError("a string has no UTF-8 form") from error
 
 
-def read_key(message: schema_pb2.PublicKey) -> PublicKey:
+def read_key(message: schema.PublicKey) -> PublicKey:
     """Returns a public key of a token; raises SignatureError for an unusable one."""
     try:
         return PublicKey.from_wire(message.algorithm, message.key)
@@ -68,8 +68,8 @@ def read_key(message: schema_pb2.PublicKey) -> PublicKey:
         ) from error
 
 
-def write_key(key: PublicKey | KeyScope) -> schema_pb2.PublicKey:
+def write_key(key: PublicKey | KeyScope) -> schema.PublicKey:
     """Returns the message of a public key."""
     if isinstance(key, PublicKey):
-        return schema_pb2.PublicKey(algorithm=key.algorithm, key=key.to_bytes())
-    return schema_pb2.PublicKey(algorithm=key.algorithm, key=key.key)
+        return schema.PublicKey(algorithm=key.algorithm, key=key.to_bytes())
+    return schema.PublicKey(algorithm=key.algorithm, key=key.key)

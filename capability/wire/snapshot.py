@@ -11,7 +11,7 @@ from typing import Final
 from capability.datalog.origins import AUTHORIZER, block_origin, origin_blocks
 from capability.datalog.program import KeyScope, Predicate, Program
 from capability.errors import BiscuitSerializationError, FormatError, UnsupportedVersion
-from capability.wire import schema_pb2
+from capability.wire import schema
 from capability.wire.decoder import Decoder, read_keys
 from capability.wire.encoder import Encoder
 from capability.wire.messages import parse, read_key, serialize, text, utf8, write_key
@@ -53,7 +53,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
     symbols, keys = SymbolTable(), KeyTable()
     encoder = Encoder(symbols.insert, keys.insert)
     program = snapshot.program
-    world = schema_pb2.AuthorizerWorld(
+    world = schema.AuthorizerWorld(
         version=LATEST,
         blocks=[_write_block(encoder, block) for block in snapshot.blocks],
         authorizer_block=_write_block(
@@ -66,8 +66,8 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
     world.symbols.extend(map(utf8, symbols.own))
     world.public_keys.extend(map(write_key, keys.keys))
     return serialize(
-        schema_pb2.AuthorizerSnapshot(
-            limits=schema_pb2.RunLimits(
+        schema.AuthorizerSnapshot(
+            limits=schema.RunLimits(
                 max_facts=_u64(snapshot.max_facts),
                 max_iterations=_u64(snapshot.max_iterations),
                 max_time=_u64(snapshot.max_time),
@@ -80,7 +80,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
 
 def decode_snapshot(data: bytes) -> Snapshot:
     """Reads a snapshot; raises FormatError, or SignatureError when a key in it is unusable."""
-    message = parse(schema_pb2.AuthorizerSnapshot, data)
+    message = parse(schema.AuthorizerSnapshot, data)
     world = message.world
     if world.HasField("version") and not MIN_VERSION <= world.version <= MAX_VERSION:
         raise UnsupportedVersion(f"snapshot version {world.version}; {MIN_VERSION} to {MAX_VERSION} are read")
@@ -111,9 +111,9 @@ def decode_snapshot(data: bytes) -> Snapshot:
     )
 
 
-def _write_block(encoder: Encoder, block: LoadedBlock) -> schema_pb2.SnapshotBlock:
+def _write_block(encoder: Encoder, block: LoadedBlock) -> schema.SnapshotBlock:
     program = block.program
-    return schema_pb2.SnapshotBlock(
+    return schema.SnapshotBlock(
         context=None if block.context is None else utf8(block.context),
         version=block.version,
         facts=map(encoder.fact, program.facts),
@@ -124,7 +124,7 @@ def _write_block(encoder: Encoder, block: LoadedBlock) -> schema_pb2.SnapshotBlo
     )
 
 
-def _read_block(decoder: Decoder, message: schema_pb2.SnapshotBlock) -> LoadedBlock:
+def _read_block(decoder: Decoder, message: schema.SnapshotBlock) -> LoadedBlock:
     program = Program(
         decoder.scopes(message.scope),
         tuple(map(decoder.fact, message.facts)),
@@ -138,12 +138,12 @@ def _read_block(decoder: Decoder, message: schema_pb2.SnapshotBlock) -> LoadedBl
     return LoadedBlock(program, external, context, version)
 
 
-def _write_facts(encoder: Encoder, facts: Iterable[tuple[int, Predicate]]) -> list[schema_pb2.GeneratedFacts]:
+def _write_facts(encoder: Encoder, facts: Iterable[tuple[int, Predicate]]) -> list[schema.GeneratedFacts]:
     groups: dict[int, list[Predicate]] = {}
     for origin, fact in facts:
         groups.setdefault(origin, []).append(fact)
     return [
-        schema_pb2.GeneratedFacts(
+        schema.GeneratedFacts(
             origins=[_write_origin(block) for block in origin_blocks(origin)],
             facts=map(encoder.fact, groups[origin]),
         )
@@ -151,14 +151,14 @@ def _write_facts(encoder: Encoder, facts: Iterable[tuple[int, Predicate]]) -> li
     ]
 
 
-def _write_origin(block: int | None) -> schema_pb2.Origin:
+def _write_origin(block: int | None) -> schema.Origin:
     if block is None:
-        return schema_pb2.Origin(authorizer=schema_pb2.Empty())
-    return schema_pb2.Origin(origin=block)
+        return schema.Origin(authorizer=schema.Empty())
+    return schema.Origin(origin=block)
 
 
 def _read_facts(
-    decoder: Decoder, groups: Iterable[schema_pb2.GeneratedFacts], blocks: int
+    decoder: Decoder, groups: Iterable[schema.GeneratedFacts], blocks: int
 ) -> Iterable[tuple[int, Predicate]]:
     for group in groups:
         origin = 0
@@ -171,7 +171,7 @@ def _read_facts(
             yield origin, decoder.fact(fact)
 
 
-def _read_origin(message: schema_pb2.Origin, blocks: int) -> int:
+def _read_origin(message: schema.Origin, blocks: int) -> int:
     match message.WhichOneof("content"):
         case "authorizer":
             return AUTHORIZER

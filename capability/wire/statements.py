@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from capability.datalog.program import Check, KeyScope, Predicate, Rule
 from capability.datalog.terms import BOOL, BYTES, DATE, INTEGER, STRING, Term
-from capability.wire import schema_pb2
+from capability.wire import schema
 from capability.wire.dates import Literals, split
 from capability.wire.decoder import Decoder
 from capability.wire.encoder import Encoder, TemplateEncoder
@@ -39,7 +39,7 @@ NO_TERMS: Final[Mapping[str, Term]] = MappingProxyType({})
 _Key = TypeVar("_Key")
 _Item = TypeVar("_Item")
 _Statement = TypeVar("_Statement", Predicate, Rule, Check)
-_Message = TypeVar("_Message", schema_pb2.Fact, schema_pb2.Rule, schema_pb2.Check)
+_Message = TypeVar("_Message", schema.Fact, schema.Rule, schema.Check)
 
 _Numbers = tuple[tuple[int, ...], tuple[int, ...]]
 """The numbers of symbols and the indices of keys in a statement, in the order in which they are met."""
@@ -94,7 +94,7 @@ class _Form:
     def __init__(self, statement: Statement) -> None:
         self._statement = statement
         self._lock = Lock()
-        self._messages: dict[tuple[int, ...], tuple[Message, list[tuple[str, schema_pb2.Term]]]] = {}
+        self._messages: dict[tuple[int, ...], tuple[Message, list[tuple[str, schema.Term]]]] = {}
         self._references: list[tuple[str | KeyScope | None, str]] = []
         self.version = needed_to_write(statement)
 
@@ -251,9 +251,9 @@ class _Reading(Generic[_Statement]):
         self.statements: _Memory[_Meaning, tuple[_Statement, int, int]] = _Memory()
 
 
-_FACTS: Final = _Reading(schema_pb2.Fact, Decoder.fact)
-_RULES: Final = _Reading(schema_pb2.Rule, Decoder.rule)
-_CHECKS: Final = _Reading(schema_pb2.Check, Decoder.check)
+_FACTS: Final = _Reading(schema.Fact, Decoder.fact)
+_RULES: Final = _Reading(schema.Rule, Decoder.rule)
+_CHECKS: Final = _Reading(schema.Check, Decoder.check)
 
 
 class StatementReader:

@@ -42,7 +42,7 @@ from capability.datalog.terms import (
     Term,
 )
 from capability.errors import BiscuitSerializationError, FormatError, KeyFormatError, SignatureError
-from capability.wire import schema_pb2
+from capability.wire import schema
 from capability.wire.block import Block, Encoded, decode_block, encode_block
 from capability.wire.symbols import KeyTable, SymbolTable
 from tests.wire.programs import KEYS, programs
@@ -190,7 +190,7 @@ def test_what_a_block_cannot_hold_is_not_written(program: Program) -> None:
 def test_an_unusable_scope_key_is_refused_in_source_and_in_the_key_table(key: bytes) -> None:
     with pytest.raises(KeyFormatError):
         encode(Program(scopes=(KeyScope(0, key),)))
-    written = schema_pb2.Block(version=3)
+    written = schema.Block(version=3)
     written.public_keys.add(algorithm=0, key=key)
     with pytest.raises(SignatureError) as caught:
         decode(written.SerializeToString())
@@ -204,8 +204,8 @@ PREFIX = 'version: 6  symbols: "f"  symbols: "g"  symbols: "a b"'
 V = "ops { value { boolean: true } }"
 
 
-def message(text: str) -> schema_pb2.Block:
-    return text_format.Parse(f"{PREFIX} {text}", schema_pb2.Block())
+def message(text: str) -> schema.Block:
+    return text_format.Parse(f"{PREFIX} {text}", schema.Block())
 
 
 def term(text: str) -> str:
@@ -397,7 +397,7 @@ def test_the_head_of_a_query_says_nothing() -> None:
 
 
 def test_check_if_is_written_without_kind_and_read_with_it() -> None:
-    written = schema_pb2.Block.FromString(encode(check(Value(TRUE))).payload)
+    written = schema.Block.FromString(encode(check(Value(TRUE))).payload)
     assert not written.checks[0].HasField("kind")
     written.checks[0].kind = 0
     assert decode(written.SerializeToString()).program == check(Value(TRUE))

@@ -7,7 +7,7 @@ import pytest
 from capability import chain
 from capability.errors import BiscuitValidationError, FormatError, SignatureError
 from capability.keys import Algorithm, KeyPair, PrivateKey
-from capability.wire import schema_pb2
+from capability.wire import schema
 from capability.wire.envelope import MAX_BLOCKS, MAX_BYTES, Envelope, FinalSignature, decode, encode
 
 ROOT = PrivateKey("ed25519-private/" + "11" * 32)
@@ -28,8 +28,8 @@ def third_party() -> Envelope:
     return chain.append_external(envelope, b"external", external, next_key=NEXT)
 
 
-def message(envelope: Envelope) -> schema_pb2.Biscuit:
-    return schema_pb2.Biscuit.FromString(encode(envelope))
+def message(envelope: Envelope) -> schema.Biscuit:
+    return schema.Biscuit.FromString(encode(envelope))
 
 
 def refusal(data: bytes, **limits: int) -> str:
@@ -155,7 +155,7 @@ def test_an_empty_proof_is_refused() -> None:
 
 def test_two_proofs_are_refused() -> None:
     data = encode(token(1))
-    other = schema_pb2.Biscuit()
+    other = schema.Biscuit()
     other.proof.final_signature = bytes(64)
     assert refusal(data + other.SerializePartialToString()) == "format.wire"
 

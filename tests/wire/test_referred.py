@@ -5,7 +5,7 @@ import pytest
 from capability.datalog.program import Check, CheckKind, Expression, Program, Query, Value
 from capability.datalog.terms import ARRAY, STRING, Term
 from capability.errors import FormatError
-from capability.wire import schema_pb2
+from capability.wire import schema
 from capability.wire.block import decode_block, encode_block
 from capability.wire.symbols import MAX_REFERRED, KeyTable, SymbolTable
 
@@ -38,10 +38,8 @@ def test_small_statements_add_up_over_the_blocks_though_they_are_remembered() ->
 
 
 def test_keys_are_counted_before_they_are_read() -> None:
-    keys = [
-        schema_pb2.PublicKey(algorithm=1, key=b"\x02" + number.to_bytes(32, "big")) for number in range(129)
-    ]
-    payload = schema_pb2.Block(version=4, public_keys=keys).SerializeToString()
+    keys = [schema.PublicKey(algorithm=1, key=b"\x02" + number.to_bytes(32, "big")) for number in range(129)]
+    payload = schema.Block(version=4, public_keys=keys).SerializeToString()
     with pytest.raises(FormatError) as caught:
         decode_block(payload, SymbolTable(), KeyTable(), external=False)
     assert caught.value.code == "format.size"

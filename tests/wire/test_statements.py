@@ -5,7 +5,7 @@ import pytest
 from capability.datalog.parser import parse_block
 from capability.datalog.program import KeyScope, Program
 from capability.errors import FormatError, UnsupportedVersion
-from capability.wire import schema_pb2, statements
+from capability.wire import schema, statements
 from capability.wire.block import decode_block, encode_block
 from capability.wire.symbols import KeyTable, SymbolTable
 
@@ -45,7 +45,7 @@ def test_the_same_bytes_mean_other_strings_in_another_token() -> None:
 
 
 def test_the_same_bytes_mean_other_keys_in_another_token() -> None:
-    message = schema_pb2.Block(version=4)
+    message = schema.Block(version=4)
     query = message.checks.add().queries.add()
     query.head.name = 27
     query.body.add(name=0).terms.add(integer=1)
@@ -81,7 +81,7 @@ def test_a_name_is_judged_again_for_every_string() -> None:
 
 
 def test_a_remembered_statement_still_needs_its_version() -> None:
-    message = schema_pb2.Block.FromString(encode("reject if f(1);"))
+    message = schema.Block.FromString(encode("reject if f(1);"))
     decode(message.SerializeToString())
     message.version = 5
     for _ in range(2):
@@ -90,12 +90,12 @@ def test_a_remembered_statement_still_needs_its_version() -> None:
 
 
 def test_facts_rules_and_checks_of_the_same_bytes_stay_apart() -> None:
-    message = schema_pb2.BlockOutline.FromString(encode("check if read(1);"))
+    message = schema.BlockOutline.FromString(encode("check if read(1);"))
     (form,) = message.checks
     decode(message.SerializeToString())
     for other in (
-        schema_pb2.BlockOutline(version=3, facts=[form]),
-        schema_pb2.BlockOutline(version=3, rules=[form]),
+        schema.BlockOutline(version=3, facts=[form]),
+        schema.BlockOutline(version=3, rules=[form]),
     ):
         with pytest.raises(FormatError):
             decode(other.SerializeToString())

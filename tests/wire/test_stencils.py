@@ -7,7 +7,7 @@ import pytest
 
 from capability.datalog.parser import parse_block
 from capability.datalog.program import KeyScope, Predicate, Program
-from capability.wire import schema_pb2, statements
+from capability.wire import schema, statements
 from capability.wire.block import decode_block, encode_block
 from capability.wire.dates import split
 from capability.wire.decoder import Decoder
@@ -30,7 +30,7 @@ SOURCES = [
 
 
 def read_plainly(payload: bytes) -> Program:
-    block = parse(schema_pb2.Block, payload)
+    block = parse(schema.Block, payload)
     symbols = SymbolTable(symbol.decode() for symbol in block.symbols)
     decoder = Decoder(symbols.symbol, KeyTable().key)
     return Program(
@@ -55,12 +55,12 @@ def stencil_of(source: str) -> object:
     """Returns the stencil of a block's only fact."""
     symbols, keys = SymbolTable(), KeyTable()
     payload = encode_block(parse_block(source), None, symbols, keys).payload
-    (form,) = parse(schema_pb2.BlockOutline, payload).facts
+    (form,) = parse(schema.BlockOutline, payload).facts
 
     def read(
         form: bytes, symbol: Callable[[int], str], name: Callable[[int], str], key: Callable[[int], KeyScope]
     ) -> Predicate:
-        return Decoder(symbol, key, name).fact(parse(schema_pb2.Fact, form))
+        return Decoder(symbol, key, name).fact(parse(schema.Fact, form))
 
     statement = read(form, symbols.symbol, symbols.symbol, keys.key)
     return make(form, statement, 3, read, symbols.symbol, keys.key)
