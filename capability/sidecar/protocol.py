@@ -248,7 +248,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         parser = self._parser
-        method, keep = parser.get_method().decode("ascii"), parser.should_keep_alive()
+        # llhttp reads nothing behind a request for another protocol, so its answer is the connection's last
+        keep = parser.should_keep_alive() and not parser.should_upgrade()
+        method = parser.get_method().decode("ascii")
         target, headers, body = self._target.decode("latin-1"), self._headers, b"".join(self._body)
         self._received = 0
         self._clear()

@@ -201,7 +201,9 @@ def test_a_handshake_of_another_protocol_is_answered_and_nothing_else_is_spoken(
     upgrade = b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     echo = Echo()
     with served(echo) as (port, _):
-        assert statuses(exchange(port, upgrade + GET % b"/b")) == [200]
+        received = exchange(port, upgrade + GET % b"/b")
+        assert statuses(received) == [200]
+        assert b"connection: close" in received
     assert echo.asked == ["/a"]
 
 
