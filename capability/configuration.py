@@ -82,7 +82,9 @@ def _check_owner(path: Path) -> None:
     if os.name != "posix":
         return
     found = path.stat()
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
+    # A link's owner counts as well: the relative paths of the file are those of the folder of the link.
+    owners = {found.st_uid, path.lstat().st_uid}
+    if not owners <= {0, os.geteuid()} or found.st_mode & stat.S_IWOTH:
         raise ConfigurationError(
             f"{str(path)!r} belongs to somebody else, or everybody can change it",
             "if you trust it, say so: CAP_CONFIG or --config names it",

@@ -99,8 +99,9 @@ def sqlite_path(url: str) -> "Path":
 
     scheme, separator, rest = url.partition(":")
     if not separator or scheme != "sqlite":
-        # Only the scheme is shown: what follows may hold a password.
-        raise StoreURLError(f"no store is reached by {scheme[:20]!r}: {FORMS}")
+        # Only the scheme is shown, and only if it may be one: what follows may hold a password.
+        shown = repr(scheme) if len(scheme) <= 20 and scheme.isalnum() else "that"
+        raise StoreURLError(f"no store is reached by {shown}: {FORMS}")
     if not rest.startswith("///"):
         raise StoreURLError(f"a sqlite URL has three slashes before its path: {FORMS}")
     path = rest[3:]

@@ -147,6 +147,16 @@ def test_a_file_of_somebody_else_is_not_believed(issuer: Shell) -> None:
     assert issuer.cap("inspect", "token").exit == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+def test_a_link_of_somebody_else_is_not_believed(issuer: Shell) -> None:
+    """It would lead to a file of ours, whose relative paths are then those of a folder that is not ours."""
+    (issuer.folder / "cap.toml").rename(issuer.folder / "ours.toml")
+    (issuer.folder / "cap.toml").symlink_to("ours.toml")
+    assert issuer.cap("inspect", "token").exit == 0
+    os.chown(issuer.folder / "cap.toml", 12345, 12345, follow_symlinks=False)
+    assert issuer.cap("inspect", "token").exit == 2
+
+
 def test_a_holder_needs_no_configuration(issuer: Shell) -> None:
     """Neither a broken cap.toml nor a bad setting keeps a holder from narrowing."""
     issuer.write("cap.toml", "this is no TOML")

@@ -84,6 +84,9 @@ class Target:
         ports = str(given.get("port") or "0").split(",")
         if not all(not port or (port.isdecimal() and int(port) < 65536) for port in ports):
             raise StoreURLError("the PostgreSQL URL has a port that is none")
+        if "@" in str(given.get("host") or "").removeprefix("@"):  # which begins the name of a socket
+            # libpq ends a password at the first @, and every message would show the rest of it.
+            raise StoreURLError("the host of the PostgreSQL URL holds an @: write one in a password as %40")
         self.parameters: dict[str, Any] = {**_DEFAULTS, **given}
         self._password = str(given.get("password") or "")
         database = given.get("dbname") or os.environ.get("PGDATABASE") or "the default database"
