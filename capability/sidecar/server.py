@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from capability.sidecar.addresses import Inherited, Tcp, Unix
-from capability.sidecar.settings import Listener, Settings, SettingsError
+from capability.sidecar.settings import Listener, Serves, Settings, SettingsError
 from capability.sidecar.tally import Board
 from capability.sidecar.worker import Worker, stamps
 
@@ -51,6 +51,8 @@ class Server:
 
         Raises SettingsError for what can never work, and OSError for a socket that cannot be opened.
         """
+        if any(each.serves is Serves.GRPC for each in self._settings.listen) and not _has_grpc():
+            raise SettingsError("a gRPC listener needs xds-protos: pip install 'capability-tokens[grpc]'")
         # one that comes before there is anything to reload must not end the process, as it would by default
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with contextlib.ExitStack() as opened:
@@ -157,6 +159,10 @@ class _Supervisor:
 @contextlib.contextmanager
 def _open(listener: Listener) -> Iterator[socket.socket]:
     address = listener.address
+    if listener.serves is Serves.GRPC:
+        with _reserve(address) as reserved:
+            yield reserved
+        return
     if isinstance(address, Inherited):
         bound = _inherited(address.name)
     elif isinstance(address, Tcp):
@@ -167,6 +173,32 @@ def _open(listener: Listener) -> Iterator[socket.socket]:
         bound = _bind(address)
     bound.listen(BACKLOG)
     bound.setblocking(False)
+    try:
+        yield bound
+    finally:
+        bound.close()
+        if isinstance(address, Unix):
+            with contextlib.suppress(OSError):
+                os.unlink(address.path)
+
+
+@contextlib.contextmanager
+def _reserve(address: Unix | Tcp | Inherited) -> Iterator[socket.socket]:
+    """Keeps an address for gRPC, which opens its sockets itself; nobody listens there yet."""
+    if isinstance(address, Inherited):
+        raise SettingsError(f"{address}: a gRPC listener cannot take a socket over, name an address")
+    if isinstance(address, Unix):
+        bound = _bind(address)
+    else:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # with SO_REUSEPORT alone a port that another `cap serve` has would look free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address.host, address.port))
+            port = probe.getsockname()[1]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((address.host, port))
     try:
         yield bound
     finally:
@@ -211,6 +243,13 @@ def _shown(bound: socket.socket) -> str:
     if isinstance(name, tuple):
         return str(Tcp(name[0], name[1]))
     return f"unix:{name}"
+
+
+def _has_grpc() -> bool:
+    # gRPC itself is imported by the workers: its threads do not survive a fork
+    from importlib.util import find_spec
+
+    return find_spec("grpc") is not None and find_spec("envoy") is not None
 
 
 def _notify_ready() -> None:

@@ -268,6 +268,9 @@ def _check(settings: Settings) -> None:
         twice = next((each for each in values if values.count(each) > 1), None)
         if twice is not None:
             raise SettingsError(f"serve: the {kind} {twice[:60]!r} is there twice")
+    for each in settings.listen:
+        if each.serves is Serves.GRPC and isinstance(each.address, Unix) and settings.workers > 1:
+            raise SettingsError(f"{each.address}: a gRPC listener of several workers has a tcp: address")
     if not settings.follow and any(each.on_stale is OnStale.ALLOW for each in settings.routes):
         raise SettingsError("serve.on_stale: without follow nothing is known that could be gone on with")
 

@@ -8,12 +8,14 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from capability.http.problems import Problem
 from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.revocation import RevisedSource
+from capability.sidecar.addresses import Inherited, Tcp
 from capability.sidecar.admin import Admin, health
 from capability.sidecar.api import API
 from capability.sidecar.check import Check, CheckSettings
@@ -28,6 +30,9 @@ from capability.sidecar.protocol import Connections
 from capability.sidecar.settings import Listener, Logged, Serves, Settings, SettingsError
 from capability.sidecar.storelog import StoreLog
 from capability.sidecar.tally import Board
+
+if TYPE_CHECKING:
+    from capability.sidecar.extauthz import Server as GRPCServer
 
 SWEEP: Final = 0.25
 WATCH: Final = 1.0
@@ -95,8 +100,11 @@ class Worker:
         self._revoker = self._store_to_revoke_in()
         self._executor = ThreadPoolExecutor(THREADS, "cap-check")
         self._connections = [
-            (listener, Connections(NotReady(), executor=self._executor)) for listener, _ in sockets
+            (listener, Connections(NotReady(), executor=self._executor))
+            for listener, _ in sockets
+            if listener.serves is not Serves.GRPC
         ]
+        self._grpc: list[tuple[Listener, GRPCServer]] = []
         self._servers: list[asyncio.AbstractServer] = []
         self._counted: dict[str, int] = {}
 
@@ -111,9 +119,11 @@ class Worker:
             self._live.load()
         except KeysUnavailable as error:
             self._live.problem = str(error)
-        for (listener, connections), (_, bound) in zip(self._connections, self._sockets, strict=True):
+        over_http = [bound for listener, bound in self._sockets if listener.serves is not Serves.GRPC]
+        for (listener, connections), bound in zip(self._connections, over_http, strict=True):
             connections.handler = self._handler(listener)
             self._servers.append(await loop.create_server(connections, sock=bound))
+        await self._serve_grpc()
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
@@ -127,6 +137,19 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._close()
+
+    async def _serve_grpc(self) -> None:
+        for listener, bound in self._sockets:
+            if listener.serves is Serves.GRPC:
+                from capability.sidecar.extauthz import Server as GRPCServer
+
+                address = listener.address
+                assert not isinstance(address, Inherited)
+                if isinstance(address, Tcp):
+                    address = replace(address, port=bound.getsockname()[1])
+                server = GRPCServer(address, self._handler(listener))
+                await server.start()
+                self._grpc.append((listener, server))
 
     def stop(self) -> None:
         """Begins to drain; what has begun is answered."""
@@ -195,7 +218,8 @@ class Worker:
             )
         source = self._strict if self._feed is None else Bounded(self._feed, settings.max_stale)
         check = CheckSettings(
-            profile=PROFILES[listener.behind],
+            # over gRPC Envoy says everything in fields of their own
+            profile=PROFILES["plain" if listener.serves is Serves.GRPC else listener.behind],
             paths=listener.paths,
             chosen=tuple(each.encode("ascii") for each in settings.headers),
             realm=settings.realm,
@@ -215,6 +239,8 @@ class Worker:
         for listener, connections in self._connections:
             if listener.serves is not Serves.ADMIN:
                 connections.handler = self._handler(listener)
+        for listener, server in self._grpc:
+            server.handler = self._handler(listener)
 
     def _hang_up(self) -> None:
         if self._log is not None:
@@ -291,6 +317,8 @@ class Worker:
             server.close()
         for _, connections in self._connections:
             connections.drain()
+        drain_time = self._live.settings.drain_time
+        await asyncio.gather(*(server.stop(drain_time) for _, server in self._grpc))
         while any(each.open for _, each in self._connections) and time.monotonic() < end:
             await asyncio.sleep(0.02)
         for _, connections in self._connections:

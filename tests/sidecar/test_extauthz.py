@@ -1,0 +1,185 @@
+"""Envoy's ext_authz over gRPC: asked by a real client of a real `cap serve`."""
+
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from envoy.service.auth.v3 import external_auth_pb2
+
+from capability.sidecar.extauthz import MAX_MESSAGE, SERVICE, headers_of
+from tests.sidecar.processes import Sidecar, sidecar, wait_until
+from tests.sidecar.tokens import ROOT, mint
+
+KEY = repr(ROOT.public_key)
+OVERWRITE = 2
+
+
+def request(
+    token: str | None = None,
+    method: str = "GET",
+    path: str = "/orders/7",
+    headers: Mapping[str, str] | None = None,
+    peer: str = "192.0.2.1",
+) -> Any:
+    """Returns what Envoy asks about a request."""
+    found = external_auth_pb2.CheckRequest()
+    found.attributes.source.address.socket_address.address = peer
+    http = found.attributes.request.http
+    http.method, http.path, http.host = method, path, "api.example.com:8443"
+    http.headers.update({":authority": http.host, ":path": path, **(headers or {})})
+    if token is not None:
+        http.headers["authorization"] = f"Bearer {token}"
+    return found
+
+
+class Client:
+    """A client of one listener."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = grpc.insecure_channel(address.removeprefix("tcp:"))
+        self._check = self.channel.unary_unary(
+            f"/{SERVICE}/Check",
+            request_serializer=external_auth_pb2.CheckRequest.SerializeToString,
+            response_deserializer=external_auth_pb2.CheckResponse.FromString,
+        )
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.channel.close()
+
+    def ask(self, asked: Any) -> Any:
+        return self._check(asked, timeout=10, wait_for_ready=True)
+
+    def status(self, asked: Any) -> tuple[int, int]:
+        """Returns the status of gRPC and that of HTTP, 200 for a yes."""
+        found = self.ask(asked)
+        http = found.denied_response.status.code if found.HasField("denied_response") else 200
+        return found.status.code, http
+
+
+def client(server: Sidecar, at: int = 0) -> Client:
+    return Client(server.addresses[at])
+
+
+def test_a_yes_overwrites_every_identity_header(tmp_path: Path) -> None:
+    with sidecar(tmp_path, "--public-key", KEY, "--grpc", "tcp:0") as server, client(server) as asking:
+        found = asking.ask(request(mint(), headers={"x-cap-subject": "root"}))
+    assert found.status.code == 0
+    told = {each.header.key: each.header.value for each in found.ok_response.headers}
+    assert told["x-cap-subject"] == "ann"
+    assert set(told) == {"x-cap-subject", "x-cap-tenant", "x-cap-revocation-id", "x-cap-decision-id"}
+    assert {each.append_action for each in found.ok_response.headers} == {OVERWRITE}
+    assert told["x-cap-tenant"] == ""
+    assert all(each.keep_empty_value for each in found.ok_response.headers)
+    assert "x_cap_subject" in found.ok_response.headers_to_remove
+
+
+def test_each_no_has_its_status_a_challenge_and_a_problem(tmp_path: Path) -> None:
+    token = mint(operations=["read"], resources=["/orders"])
+    two = {"authorization": f"Bearer {token},Bearer {token}"}
+    with sidecar(tmp_path, "--public-key", KEY, "--grpc", "tcp:0") as server, client(server) as asking:
+        assert asking.status(request(token)) == (0, 200)
+        assert asking.status(request()) == (16, 401)
+        assert asking.status(request("nonsense")) == (16, 401)
+        assert asking.status(request(token, "POST")) == (7, 403)
+        assert asking.status(request(token, path="/admin")) == (7, 403)
+        assert asking.status(request(token, path="/orders/../admin")) == (7, 400)
+        assert asking.status(request(headers=two)) == (7, 400)
+        assert asking.status(request(token, headers={"x_cap_subject": "root"})) == (7, 400)
+        assert asking.status(request(token, headers={"Authorization": "Bearer x"})) == (7, 400)
+        denied = asking.ask(request(token, "POST")).denied_response
+        assert server.stop() == 0
+    told = {each.header.key: each.header.value for each in denied.headers}
+    assert "insufficient_scope" in told["www-authenticate"]
+    assert json.loads(denied.body)["type"] == "urn:cap:problem:denied"
+
+
+def test_the_policy_reads_what_envoy_says_and_not_what_the_client_says(tmp_path: Path) -> None:
+    (tmp_path / "policy.datalog").write_text(
+        'allow if client_ip("192.0.2.1"), http_host("api.example.com"), http_query("a", "b");'
+    )
+    forged = {
+        "x-forwarded-for": "192.0.2.1",
+        "host": "api.example.com",
+        "x-forwarded-host": "api.example.com",
+    }
+    config = f'public_key = "{KEY}"\n[serve]\npolicy = "policy.datalog"\n'
+    listen = '[[serve.listen]]\naddress = "tcp:0"\nserves = "grpc"\nbehind = "envoy"\n'
+    with sidecar(tmp_path, config=config + listen) as server, client(server) as asking:
+        assert asking.status(request(mint(), path="/?a=b")) == (0, 200)
+        assert asking.status(request(mint(), path="/?a=b", headers=forged, peer="203.0.113.9")) == (7, 403)
+        other = request(mint(), path="/?a=b", headers=forged)
+        other.attributes.request.http.host = "other.example"
+        assert asking.status(other) == (7, 403)
+
+
+def test_raw_headers_are_read_one_by_one() -> None:
+    asked = request().attributes.request.http
+    for value in (b"Bearer a", b"Bearer b"):
+        asked.header_map.headers.add(key="authorization", raw_value=value)
+    assert headers_of(asked)[1:] == [(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")]
+
+
+def test_behind_a_unix_socket_and_with_several_workers(tmp_path: Path) -> None:
+    path = tmp_path / "cap.sock"
+    with sidecar(tmp_path, "--public-key", KEY, "--grpc", f"unix:{path}") as server, client(server) as asking:
+        assert asking.status(request(mint())) == (0, 200)
+        assert path.stat().st_mode & 0o777 == 0o660
+        assert server.stop() == 0
+    assert not path.exists()
+    flags = ("--public-key", KEY, "--grpc", "tcp:0", "--workers", "2")
+    with sidecar(tmp_path, *flags) as server, client(server) as asking:
+        assert asking.status(request(mint())) == (0, 200)
+        assert server.stop() == 0
+    with (
+        pytest.raises(AssertionError, match="tcp: address"),
+        sidecar(tmp_path, "--public-key", KEY, "--grpc", f"unix:{path}", "--workers", "2"),
+    ):
+        pass
+
+
+def test_a_policy_that_changes_holds_and_a_port_is_taken_once(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.datalog"
+    policy.write_text("allow if true")
+    flags = ("--public-key", KEY, "--policy", "policy.datalog")
+    with sidecar(tmp_path, *flags, "--grpc", "tcp:0") as server, client(server) as asking:
+        assert asking.status(request(mint())) == (0, 200)
+        policy.write_text('allow if user("bob")')
+        assert wait_until(lambda: asking.status(request(mint())) == (7, 403))
+        with (
+            pytest.raises(AssertionError, match="cannot serve"),
+            sidecar(tmp_path, *flags, "--grpc", server.addresses[0]),
+        ):
+            pass
+
+
+def test_what_is_too_large_is_refused_and_requests_survive_the_end(tmp_path: Path) -> None:
+    statuses: list[int] = []
+    ends: list[grpc.StatusCode] = []
+    with sidecar(tmp_path, "--public-key", KEY, "--grpc", "tcp:0") as server, client(server) as asking:
+        with pytest.raises(grpc.RpcError) as refused:
+            asking.ask(request(mint(), headers={"x": "a" * MAX_MESSAGE}))
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        token = mint()
+
+        def ask_on() -> None:
+            for _ in range(200):
+                try:
+                    statuses.append(asking._check(request(token), timeout=5).status.code)
+                except grpc.RpcError as error:
+                    ends.append(error.code())
+                    return
+
+        asking_on = threading.Thread(target=ask_on)
+        asking_on.start()
+        wait_until(lambda: len(statuses) > 20)
+        assert server.stop() == 0
+        asking_on.join()
+    assert set(statuses) == {0}
+    assert set(ends) <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
