@@ -1,8 +1,8 @@
 """Envoy's external authorization over gRPC (envoy.service.auth.v3): the same check, asked in another way.
 
 What Envoy sends becomes the request that the check reads over HTTP, and its answer what Envoy expects; here
-nothing is decided. Envoy sends header names in lower case, and values of one name joined by commas, so that two
-tokens in one request are refused as two tokens in one header are. The client is the one that Envoy names.
+nothing is decided. Envoy sends header names in lower case, and values of one name joined by commas, so that
+two tokens in one request are refused as two tokens in one header are. The client is the one that Envoy names.
 """
 
 import asyncio
