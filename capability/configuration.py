@@ -14,6 +14,10 @@
     expires = "90d"                    # what `cap mint` gives when nothing else is said
     registered_only = true             # refuse tokens that the store has no record of
     max_stale = 10                     # seconds; `Guard.from_env` then follows the store, and asks it no more
+    [audit]                            # `Guard.from_env` and `cap serve` then write to the audit trail
+    decisions = "denied"               # or "all", or "none": only when tokens were last used
+    capacity = 10000                   # how many may wait to be written
+    when_full = "drop"                 # or "deny": nothing is allowed that cannot be written down
     [serve]                            # what `cap serve` does: see capability.sidecar.settings
 
 Relative paths are relative to the file that holds them.
@@ -25,12 +29,25 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeVar
 
 from capability.errors import ConfigurationError
 
 NAME: Final = "cap.toml"
+_MAX_CAPACITY: Final = 10_000_000
 _PUBLIC_TEXT: Final = re.compile(r"[a-z0-9]+/[0-9a-fA-F]*")
+
+
+_Word = TypeVar("_Word", bound=str)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Which decisions a service writes to its store's trail, and what becomes of what does not fit."""
+
+    decisions: Literal["none", "denied", "all"] = "denied"
+    capacity: int = 10_000
+    when_full: Literal["drop", "deny"] = "drop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +67,7 @@ class Config:
     prefix: str | None = None
     prefixes: tuple[str, ...] = ()
     max_stale: float | None = None
+    audit: Audit | None = None
     serve: Mapping[str, Any] | None = None
     file: Path | None = None
     registered_only: bool = False
@@ -150,6 +168,7 @@ def parse(path: Path, content: bytes, mode: int) -> Config:
         prefix=_string(path, values, "prefix"),
         prefixes=_strings(path, values, "prefixes"),
         max_stale=_seconds(path, values, "max_stale"),
+        audit=_audit(path, values.get("audit")),
         serve=values.get("serve"),
         file=path,
         registered_only=_boolean(path, values, "registered_only"),
@@ -164,6 +183,42 @@ def registered_only(environment: Mapping[str, str], config: Config) -> bool:
             "$CAP_REGISTERED_ONLY is neither 1 nor 0", "write CAP_REGISTERED_ONLY=1", "config.value"
         )
     return text in ("1", "true") if text else config.registered_only
+
+
+def _audit(path: Path, table: object) -> Audit | None:
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{str(path)!r}: audit must be a table", "write [audit]", "config.value")
+    names = [field.name for field in fields(Audit)]
+    for name in table:
+        if name not in names:
+            raise ConfigurationError(
+                f"{str(path)!r}: there is no setting audit.{name}", _suggestion(name, names), "config.unknown"
+            )
+    capacity = table.get("capacity", 10_000)
+    if type(capacity) is not int or not 1 <= capacity <= _MAX_CAPACITY:
+        raise ConfigurationError(
+            f"{str(path)!r}: audit.capacity must be a number from 1 to {_MAX_CAPACITY}",
+            "write capacity = 10000",
+            "config.value",
+        )
+    return Audit(
+        _word(path, "decisions", table.get("decisions", "denied"), ("none", "denied", "all")),
+        capacity,
+        _word(path, "when_full", table.get("when_full", "drop"), ("drop", "deny")),
+    )
+
+
+def _word(path: Path, name: str, value: object, words: tuple[_Word, ...]) -> _Word:
+    for word in words:
+        if value == word:
+            return word
+    raise ConfigurationError(
+        f"{str(path)!r}: audit.{name} must be one of {', '.join(words)}",
+        f'write {name} = "{words[0]}"',
+        "config.value",
+    )
 
 
 def _boolean(path: Path, values: dict[str, Any], name: str) -> bool:

@@ -150,11 +150,16 @@ class Guard:
         CAP_PUBLIC_KEY or CAP_KEYS, CAP_POLICY and CAP_STORE must be set in one of the two. The store is asked
         on every check; with CAP_MAX_STALE seconds a copy of it in memory is, by a thread of this process. In
         place of a store CAP_REVOCATIONS names a signed file, of CAP_REVOCATIONS_KEY and CAP_REVOCATIONS_NAME.
+        With [audit] in cap.toml it is a RecordedGuard, by another thread: call this after a fork.
         Raises ConfigurationError, KeyFormatError, StoreError, and what the constructor raises.
         """
         from capability.settings import settings_from
 
         settings = settings_from(environment)
+        if settings.audit is not None:
+            from capability.recording import recorded_guard
+
+            return recorded_guard(settings)
         return cls(settings.keys, settings.policy, settings.revocations, prefixes=settings.prefixes)
 
     def replace(

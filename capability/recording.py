@@ -4,6 +4,7 @@ A RecordedGuard offers each decision to a Recorder, whose thread brings them to 
 is kept for the store is bounded; what does not fit is counted, or turns an allow into a denial.
 """
 
+import atexit
 import contextvars
 import socket
 import threading
@@ -18,7 +19,10 @@ from typing import Any, Final, Literal, Protocol, Self, TypeAlias
 
 from capability.decision import Decision, Outcome
 from capability.errors import StoreError
-from capability.guard import Guard
+from capability.guard import Guard, RequestForm
+from capability.request import RequestShape, declared
+from capability.settings import Settings
+from capability.store import open_store
 from capability.store.audit import STORE_WRITER, Event
 from capability.store.records import check_text
 
@@ -237,9 +241,22 @@ class RecordedGuard(Guard):
         super().__init__(*arguments, **options)
         self._recorder = recorder
 
+    @property
+    def recorder(self) -> Recorder:
+        """What its decisions are offered to."""
+        return self._recorder
+
     def check(self, token: str | bytes, **request: Any) -> Decision:
         """Returns the decision of Guard.check, or a denial (`audit.full`) when it cannot be recorded."""
-        decision = super().check(token, **request)
+        return self._offered(token, super().check(token, **request))
+
+    def form(
+        self, *facts: tuple[str | type, ...], several: Iterable[tuple[str | type, ...]] = ()
+    ) -> "RecordedForm":
+        """Returns a form as Guard.form does; its decisions are recorded too."""
+        return RecordedForm(self, declared(facts, several))
+
+    def _offered(self, token: str | bytes, decision: Decision) -> Decision:
         if decision.outcome is not Outcome.ALLOWED:
             return self._recorder.offer(decision, None)
         known = self._setup.known.get(token)
@@ -247,6 +264,40 @@ class RecordedGuard(Guard):
             return self._recorder.offer(decision, known.ids[0])
         ids = decision.revocation_ids
         return self._recorder.offer(decision, bytes.fromhex(ids[0]) if ids else None)
+
+
+class RecordedForm(RequestForm):
+    """A RequestForm of a RecordedGuard."""
+
+    __slots__ = ("_recorded",)
+
+    def __init__(self, guard: RecordedGuard, shape: RequestShape) -> None:
+        super().__init__(guard, shape)
+        self._recorded = guard
+
+    def check(self, token: str | bytes, *values: Any) -> Decision:
+        """Returns the decision of RequestForm.check, or a denial when it cannot be recorded."""
+        return self._recorded._offered(token, super().check(token, *values))
+
+
+def recorded_guard(settings: Settings) -> RecordedGuard:
+    """Returns a guard by settings with [audit]; what waits at the end of the process is written then."""
+    audit = settings.audit
+    assert audit is not None
+    recorder = Recorder(
+        open_store(settings.store),
+        decisions=audit.decisions,
+        capacity=audit.capacity,
+        when_full=audit.when_full,
+    )
+    atexit.register(recorder.close)
+    return RecordedGuard(
+        settings.keys,
+        settings.policy,
+        settings.revocations,
+        prefixes=settings.prefixes,
+        recorder=recorder,
+    )
 
 
 def _full() -> Decision:

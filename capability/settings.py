@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from capability.configuration import Config, find, is_public_key_text, parse, registered_only
+from capability.configuration import Audit, Config, find, is_public_key_text, parse, registered_only
 from capability.errors import ConfigurationError, KeyFormatError
 from capability.keys import PublicKey
 from capability.keyset import KeySet
@@ -23,12 +23,17 @@ NO_STORE: Final = "none"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The parts of a guard; `revocations` is None where no store is to be asked."""
+    """The parts of a guard; `revocations` is None where no store is to be asked.
+
+    `audit` says what is written to the trail of the store `store`; None where nothing is.
+    """
 
     keys: KeySet | PublicKey
     policy: str
     revocations: RevocationSource | None
     prefixes: tuple[str, ...]
+    audit: Audit | None
+    store: str
 
 
 def settings_from(environment: Mapping[str, str]) -> Settings:
@@ -43,6 +48,8 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         _policy(environment, config),
         _revocations(environment, config, keys),
         _prefixes(environment, config),
+        config.audit,
+        _store(environment, config),
     )
 
 
@@ -150,6 +157,16 @@ def _revocations(
     from capability.store.follower import Follower
 
     return Follower(store, max_stale=max_stale).__enter__()
+
+
+def _store(environment: Mapping[str, str], config: Config) -> str:
+    """Returns the URL of the store, NO_STORE for none; raises ConfigurationError where there must be one."""
+    url = environment.get("CAP_STORE") or config.store or NO_STORE
+    if url == NO_STORE and config.audit is not None:
+        raise ConfigurationError(
+            "there is no audit trail without a store", "name a store, or leave [audit] out", "config.value"
+        )
+    return url
 
 
 def _signed(

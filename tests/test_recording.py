@@ -64,6 +64,22 @@ def test_what_is_configured_is_written(store: Failing, which: str, expected: lis
     assert store.audit_problems() == ()
 
 
+def test_a_form_s_decisions_are_written_too(store: Failing) -> None:
+    with Recorder(
+        store, decisions="all", capacity=2, when_full="deny", writer="svc", interval=NEVER
+    ) as recorder:
+        form = guard(recorder).form(("operation", str))
+        assert form.check(TEXT, "read").allowed
+        assert not form.check(TEXT, "write").allowed
+        recorder.flush()
+        store.down = True
+        assert [form.check(TEXT, "read").allowed for _ in range(3)] == [True, True, False]
+        with pytest.raises(Exception, match="written down"):
+            form.require(TEXT, "read")
+        store.down = False
+    assert lines(store) == ["allowed", "denied", "allowed", "allowed"]
+
+
 def test_a_line_says_what_was_decided_and_holds_no_token(store: Failing) -> None:
     with Recorder(store, writer="svc", interval=NEVER) as recorder, request_id("req-7"):
         decision = guard(recorder).check(TEXT, operation="write")

@@ -1,16 +1,21 @@
 """A guard by the settings of the environment and of cap.toml."""
 
 import json
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from capability import BiscuitBuilder, ConfigurationError, Guard, KeyFormatError, KeyPair, KeySet, StoreError
+from capability.recording import RecordedGuard
 from capability.store import create_store
 from capability.store.memory import MemoryStore
 from capability.store.signed import export_full
 
+PACKAGE = str(Path(__file__).parents[1])
 ROOT = KeyPair()
 POLICY = 'allow if user("ann")'
 TOKEN = BiscuitBuilder('user("ann")').build(ROOT.private_key)
@@ -151,3 +156,59 @@ def test_prefixes() -> None:
     assert not guard.check("sk_other_" + TOKEN.to_base64()).allowed
     with pytest.raises(ConfigurationError, match="prefix"):
         Guard.from_env({**BASE, "CAP_PREFIX": "sk"})
+
+
+def configured(folder: Path, audit: str) -> None:
+    create_store(f"sqlite:///{folder}/cap.db").close()
+    (folder / "cap.toml").write_text(
+        f'public_key = "{ROOT.public_key!r}"\npolicy = \'{POLICY}\'\nstore = "sqlite:///cap.db"\n{audit}'
+    )
+
+
+def test_decisions_are_written_where_cap_toml_says_so(tmp_path: Path) -> None:
+    configured(tmp_path, '[audit]\ndecisions = "all"\ncapacity = 2\nwhen_full = "deny"\n')
+    guard = Guard.from_env({"CAP_POLICY": POLICY})
+    assert isinstance(guard, RecordedGuard)
+    assert allowed(guard)
+    assert guard.recorder.flush()
+    with create_store("sqlite:///cap.db") as store:
+        assert [each.data["outcome"] for each in store.audit()] == ["allowed"]
+    (tmp_path / "cap.db").unlink()
+    answers = [guard.check("nonsense").outcome.value for _ in range(3)]
+    assert answers == ["invalid_token"] * 3
+    assert guard.recorder.stats().dropped == 1
+    guard.recorder.close()
+
+
+def test_what_waits_at_the_end_of_a_process_is_written(tmp_path: Path) -> None:
+    configured(tmp_path, "[audit]\n")
+    code = f"from capability import Guard; Guard.from_env({{'CAP_POLICY': {POLICY!r}}}).check('x')"
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": PACKAGE}
+    )
+    with create_store("sqlite:///cap.db") as store:
+        assert [each.data["outcome"] for each in store.audit()] == ["invalid_token"]
+
+
+@pytest.mark.parametrize(
+    "audit",
+    [
+        "audit = 1\n",
+        '[audit]\ndecision = "all"\n',
+        '[audit]\ndecisions = "some"\n',
+        "[audit]\ndecisions = 1\n",
+        "[audit]\ncapacity = 0\n",
+        "[audit]\ncapacity = true\n",
+        '[audit]\nwhen_full = "wait"\n',
+    ],
+)
+def test_a_trail_that_cannot_be_meant(tmp_path: Path, audit: str) -> None:
+    configured(tmp_path, audit)
+    with pytest.raises(ConfigurationError, match="audit"):
+        Guard.from_env({"CAP_POLICY": POLICY})
+
+
+def test_a_trail_needs_a_store(tmp_path: Path) -> None:
+    configured(tmp_path, "[audit]\n")
+    with pytest.raises(ConfigurationError, match="without a store"):
+        Guard.from_env(BASE)

@@ -128,6 +128,10 @@ def _read(session: Session, flags: Mapping[str, Any]) -> "Settings":
             "leave it out here, so that it does not pass for something that is checked",
         )
     table: dict[str, Any] = dict(config.serve or {})
+    if config.audit is not None and table.get("log", "store") == "store":
+        audit = config.audit
+        said = {"decisions": audit.decisions, "log_capacity": audit.capacity, "when_full": audit.when_full}
+        table = {"log": "store", **said, **table}
     listeners = [
         {
             "address": address,

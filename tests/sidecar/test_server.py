@@ -334,11 +334,9 @@ def test_the_store_s_trail_has_decisions_and_last_uses(tmp_path: Path) -> None:
 def test_no_yes_leaves_that_the_store_s_trail_cannot_take(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/cap.db"
     store = create_store(url)
-    body = (
-        f'store = "{url}"\nlog = "store"\ndecisions = "all"\nlog_capacity = 2\nwhen_full = "deny"\n'
-        'on_stale = "allow"\n'
-    )
-    with sidecar(tmp_path, config=config(body)) as server:
+    body = f'store = "{url}"\non_stale = "allow"\n'
+    audit = '[audit]\ndecisions = "all"\ncapacity = 2\nwhen_full = "deny"\n'
+    with sidecar(tmp_path, config=config(body) + audit) as server:
         assert wait_until(lambda: server.ask(token=mint())[0] == 200)
         (tmp_path / "cap.db").rename(tmp_path / "away.db")
         assert wait_until(lambda: server.ask(token=mint())[1].get("x-cap-reason") == "log-full")
