@@ -27,6 +27,12 @@ _MAX_STATEMENTS: Final = 128
 _MAX_STRUCTURES: Final = 1024
 _MAX_FAMILIES: Final = 4096
 _MAX_SIGHTS: Final = 16384
+_MAX_SIZE: Final = 32 * 1024 * 1024
+"""How many bytes all families may take together, about; a holder can narrow a token to any number of them."""
+_MAX_FAMILY: Final = 256 * 1024
+"""How many bytes one may take, with what it is found by."""
+_NODE: Final = 160
+"""What a term or an operation takes in what a family is found by, in bytes, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +92,13 @@ class _Structure(Generic[Member]):
 class Families(Generic[Member]):
     """The families that are known; bounded, and safe to use from several threads."""
 
-    __slots__ = ("_count", "_sights", "_structures")
+    __slots__ = ("_count", "_sights", "_size", "_structures")
 
     def __init__(self) -> None:
         self._structures: dict[Hashable, _Structure[Member]] = {}
         self._sights: set[int] = set()
         self._count = 0
+        self._size = 0
 
     def find(self, described: Described) -> Family[Member] | None:
         """Returns the family of what was described, None when it is not known."""
@@ -114,8 +121,12 @@ class Families(Generic[Member]):
 
     def clear(self) -> None:
         """Forgets all families."""
-        self._structures.clear()
         self._sights.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._structures.clear()
+        self._count = self._size = 0
 
     def learn(
         self,
@@ -126,18 +137,44 @@ class Families(Generic[Member]):
         member: Member,
         table: tuple[Any, ...],
     ) -> None:
-        """Keeps `member`, with its table, as the first of its family."""
+        """Keeps `member`, with its table, as the first of its family, unless they are large."""
         structure = self._structures.get(described.key)
+        size = size_of(described.constants) + size_of(table)
         if structure is None:
-            structure = _structure(described, blocks, authorizer, traits)
-            if len(self._structures) >= _MAX_STRUCTURES:
-                self._structures.clear()
-            self._structures[described.key] = structure
+            size += _NODE * sum(found.skeleton.size for found in map(lifted, _statements(blocks)) if found)
+        if size > _MAX_FAMILY:
+            return
         self._count += 1
-        if self._count > _MAX_FAMILIES:
-            self._structures.clear()
-            self._count = 0
+        self._size += size
+        if (
+            self._count > _MAX_FAMILIES
+            or self._size > _MAX_SIZE
+            or (structure is None and len(self._structures) >= _MAX_STRUCTURES)
+        ):
+            self._forget()
+            structure, self._count, self._size = None, 1, size
+        if structure is None:
+            structure = self._structures[described.key] = _structure(described, blocks, authorizer, traits)
         structure.families[structure.deciding(described.constants)] = Family(member, table, structure.own)
+
+
+def size_of(value: object) -> int:
+    """Returns about how many bytes the tables of a residual, or the terms in them, take."""
+    match value:
+        case str() | bytes():
+            return 64 + len(value)
+        case dict():
+            return 64 + sum(size_of(key) + size_of(found) for key, found in value.items())
+        case tuple() | frozenset():
+            return 64 + sum(map(size_of, value))
+    return 32
+
+
+def _statements(blocks: Blocks) -> Iterator[Statement]:
+    for program, _ in blocks:
+        yield from program.facts
+        yield from program.rules
+        yield from program.checks
 
 
 def describe(blocks: Blocks, authorizer: Program, request: tuple[RequestFact, ...]) -> Described | None:

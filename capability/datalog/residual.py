@@ -16,7 +16,7 @@ from capability.datalog.bounds import Bound, Extent, Signature
 from capability.datalog.codegen import Generator
 from capability.datalog.engine import World
 from capability.datalog.errors import DatalogError
-from capability.datalog.families import Described, Families, Traits, describe
+from capability.datalog.families import Described, Families, Traits, describe, size_of
 from capability.datalog.lifting import Lifter, raw_value
 from capability.datalog.limits import Limits
 from capability.datalog.operators import term_size
@@ -66,6 +66,10 @@ MAX_REQUEST_ROWS: Final = 32
 """The most rows of one fact of a request."""
 _ROOMS: Final = ((MAX_REQUEST_TEXT, MAX_REQUEST_ROWS), (1024, 16), (512, 8), (512, 4))
 """How large requests may be, tried in this order: the first for which no limit can be reached."""
+_MAX_SOURCE: Final = 1024 * 1024
+"""How many characters the code of all shapes may have together. With its shape it takes 64 bytes for each."""
+_NO_SOURCE: Final = 4096
+"""What a shape without code counts as."""
 _LAZY_SIGHTS: Final = 4
 """How often a shape that is not among the first is asked for before code is made for it."""
 
@@ -88,7 +92,8 @@ class Residual:
     are for each of `checks` the slots of the table that hold the dates in it, None when some date has none.
     `answers` are the authorizer's own facts that were asked for and hold without the request, as
     `(name, *terms)`; when others may join them, `answering` is true and `run` tells them as a third value.
-    All residuals of a family have one `kin`, and differ in nothing but the table.
+    `size` is about what the table takes, in bytes, of the first of its family. All residuals of a family have
+    one `kin`, and differ in nothing but the table.
     """
 
     run: Run
@@ -100,6 +105,7 @@ class Residual:
     dates: tuple[tuple[int, ...] | None, ...]
     answers: tuple[tuple[Any, ...], ...] = ()
     answering: bool = False
+    size: int = 0
     kin: Kin = field(default_factory=Kin)
 
 
@@ -138,6 +144,7 @@ class Residuals:
         self._eager_shapes = eager_shapes
         self._answers = frozenset(answers)
         self._codes: dict[Shape, Code | None] = {}
+        self._source = 0
         self._sights: Counter[int] = Counter()
         self._lock = Lock()
         self._families: Families[Residual] = Families()
@@ -212,10 +219,18 @@ class Residuals:
                 del self._sights[mark]
         code = _generate(shape)
         with self._lock:
-            self._codes[shape] = code
-            while len(self._codes) > self._max_shapes:
-                del self._codes[next(iter(self._codes))]
+            if shape not in self._codes:
+                self._codes[shape] = code
+                self._source += _source_size(code)
+            while len(self._codes) > self._max_shapes or (
+                self._source > _MAX_SOURCE and len(self._codes) > 1
+            ):
+                self._source -= _source_size(self._codes.pop(next(iter(self._codes))))
         return code
+
+
+def _source_size(code: Code | None) -> int:
+    return len(code.source) if code is not None else _NO_SOURCE
 
 
 def _generate(shape: Shape) -> Code | None:
@@ -299,6 +314,7 @@ class _Preparation:
             tuple(map(self._dates, range(len(names)), (queries for _, queries in checks))),
             answers,
             any(rule.answers for rule in rules),
+            size_of(table) + size_of(answers),
         )
 
     def _static_answers(self) -> tuple[tuple[Any, ...], ...]:

@@ -41,12 +41,14 @@ class Skeleton:
     """A statement whose constants were taken out. Equal only to itself: `lifted` returns one for all.
 
     `starts` are the places, among the constants, of the first of each query. `statement` is it with slots.
+    `size` counts its terms and operations.
     """
 
-    __slots__ = ("_fill", "starts", "statement")
+    __slots__ = ("_fill", "size", "starts", "statement")
 
-    def __init__(self, statement: Statement, starts: tuple[int, ...]) -> None:
+    def __init__(self, statement: Statement, starts: tuple[int, ...], size: int) -> None:
         self.statement = statement
+        self.size = size
         self.starts = starts
         self._fill: Any = None
 
@@ -163,7 +165,7 @@ def _finish(statement: Statement, starts: tuple[int, ...], constants: list[Term]
     if skeleton is None:
         if len(_skeletons) >= _MAX_KNOWN:
             _skeletons.clear()
-        skeleton = _skeletons.setdefault(statement, Skeleton(statement, starts))
+        skeleton = _skeletons.setdefault(statement, Skeleton(statement, starts, size))
     taken = tuple(constants)
     return Lifted(skeleton, taken, sizes_of(skeleton, taken))
 
