@@ -39,8 +39,9 @@ format: $(DEV_DEPS) ## apply the formatter and the safe fixes
 bench: $(BENCH_DEPS) ## time this project beside biscuit-python
 	$(BIN)/python -m benchmarks.run
 
-fuzz: $(DEV_DEPS) ## N random cases against biscuit-python (N=100000)
+fuzz: $(DEV_DEPS) ## N random cases against biscuit-python (N=100000), and tokens that are alike
 	$(BIN)/python -m tests.differential.fuzz $(N)
+	$(BIN)/python -m tests.differential.fuzz $$(($(N) / 10)) --relatives
 
 soak: $(DEV_DEPS) ## kill a store's writer 200 times, for each store, and its server 50 times; follow 100,000 ids
 	CAP_KILLS=200 CAP_FEED=100000 $(BIN)/pytest -q tests/store/test_crashes.py tests/store/test_feed.py

@@ -359,6 +359,8 @@ class Decider:
             try:
                 form = known.forms[question.form] = setup.prepare(evaluation.plan, question.shape)
                 if form is not None:
+                    if form.size:
+                        setup.remember(token, known)
                     return
             except NotYet:
                 return

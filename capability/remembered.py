@@ -34,6 +34,8 @@ KNOWN_SIZE: Final = 3072
 included.
 """
 
+_TABLE_SIZE: Final = 1024
+"""How much of a table is part of KNOWN_SIZE, in bytes."""
 _FACT_SIZE: Final = 400
 """What a fact of a kept evaluation takes, in bytes, about."""
 _TIME: Final = RequestFact(DEFAULT_VOCABULARY.time, (DATE,))
@@ -68,10 +70,13 @@ class Form:
         "_run",
         "_table",
         "shape",
+        "size",
     )
 
     def __init__(self, residual: Residual, plan: Plan, shape: RequestShape, patterns: Patterns) -> None:
         self.shape = shape
+        self.size = max(0, residual.size - _TABLE_SIZE)
+        """What it takes beyond what every token does, in bytes, about."""
         self._answering = patterns if residual.answering else None
         self._answers: tuple[Any, ...] = (
             residual.answers if residual.answering else patterns.select(residual.answers)
@@ -221,7 +226,7 @@ class Setup:
 
     def remember(self, token: str | bytes, known: Known) -> None:
         """Keeps what is known of `token`, or keeps it again when it has become larger."""
-        size = KNOWN_SIZE + len(token)
+        size = KNOWN_SIZE + len(token) + sum(form.size for form in known.forms.values() if form is not None)
         if known.base is not None:
             size += READ_FACTOR * len(token) + _FACT_SIZE * known.base.world.fact_count
         self.known.put(token, known, size)

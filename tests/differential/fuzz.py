@@ -1,7 +1,7 @@
 """`python -m tests.differential.fuzz N [--seed S]`: N random cases, from a seed on that is printed.
 
-With `--relatives` each case is one guard that is asked about tokens that are like one another, beside one that
-remembers nothing. Ends with 1 at the first disagreement, after printing the smallest case that shows it.
+With `--relatives` each case is one guard that is asked about tokens which are like one another, beside one
+that remembers nothing. Ends with 1 at the first disagreement, after printing the smallest case that shows it.
 """
 
 import argparse

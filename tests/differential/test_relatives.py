@@ -9,17 +9,15 @@ from capability.datalog.program import Program
 from tests.differential.first_sight import Sights, disagreement, sights, smallest
 from tests.differential.relatives import random_relatives
 
-CASES = 120
+CASES = 80
 
 
 def test_relatives_are_decided_as_if_they_were_alone() -> None:
     counted = Sights()
     wrong = sights(range(CASES), counted)
     assert wrong is None, wrong
-    assert counted.at_first_sight > CASES / 2, counted
-    assert min(counted.outcomes[outcome] for outcome in ("allowed", "denied", "expired")) > CASES / 10, (
-        counted
-    )
+    assert counted.at_first_sight > CASES / 3, counted
+    assert min(counted.outcomes[outcome] for outcome in ("allowed", "denied", "expired")) > 3, counted
 
 
 def test_a_seed_stands_for_one_case() -> None:
