@@ -16,17 +16,23 @@ _UPDATES: Final = 200
 T = TypeVar("T")
 
 
-def progress(things: Iterable[T], length: int, what: str, *, printing: bool = False) -> Iterator[T]:
-    """Yields `things`, of which there are about `length`, and shows how many are done.
+def progress(things: Iterable[T], length: int | None, what: str, *, printing: bool = False) -> Iterator[T]:
+    """Yields `things`, of which there are about `length` (None: nobody knows), and shows how many are done.
 
     No bar is shown with --json, nor where stderr is no terminal; nor, if the command is `printing`
     meanwhile, where that goes to a terminal too.
     """
-    if length < SHOWN_FROM or not _is_wanted(printing):
+    if (length is not None and length < SHOWN_FROM) or not _is_wanted(printing):
         yield from things
         return
+    steps = _UPDATES if length is None else max(1, length // _UPDATES)
     with click.progressbar(
-        things, length=length, label=what, file=sys.stderr, update_min_steps=max(1, length // _UPDATES)
+        things,
+        length=length,
+        label=what,
+        file=sys.stderr,
+        show_pos=length is None,
+        update_min_steps=steps,
     ) as bar:
         yield from bar
 

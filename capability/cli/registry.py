@@ -1,6 +1,9 @@
 """`cap list` and `cap show`."""
 
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -10,12 +13,13 @@ from capability.cli.group import command
 from capability.cli.inputs import Session
 from capability.cli.moments import in_words, parse_moment, rfc_3339
 from capability.cli.options import raw_option, root_options, store_option
-from capability.cli.output import Result, one_line
+from capability.cli.output import Result, one_line, print_lines
+from capability.cli.progress import is_json, progress
 from capability.cli.registering import parse_owner
 from capability.cli.stores import url_for_reading
 
 if TYPE_CHECKING:
-    from capability.store import Record
+    from capability.store import Record, Selection, Store
 
 LIMIT: Final = 1000
 """Records that are listed unless more are asked for."""
@@ -37,6 +41,7 @@ _HEADINGS: Final = ("ID", "NAME", "OWNER", "TENANT", "APPLICATIONS", "EXPIRES", 
 @click.option(
     "--limit", type=click.IntRange(1), default=LIMIT, show_default=True, help="List no more than that."
 )
+@click.option("--all", "everything", is_flag=True, help="List all of them, however many, as they are read.")
 @click.option("--after", metavar="ID", help="Go on behind this record.")
 @store_option
 @click.pass_obj
@@ -48,6 +53,7 @@ def list_(
     application: str | None,
     expiring: str | None,
     limit: int,
+    everything: bool,
     after: str | None,
     store: str | None,
 ) -> Result:
@@ -74,6 +80,11 @@ def list_(
         notes = ("there is no store yet, and none is configured",)
     else:
         with open_store(url) as opened:
+            if everything:
+                # what is read is at most a page ahead of what is printed: memory does not grow with the store
+                found = progress(_pages(opened, selection, after), None, "listing", printing=True)
+                print_lines((_json_lines if is_json() else _text_lines)(found, now))
+                return Result("", {}, printed=True)
             records = opened.records(selection, limit=limit + 1, after=after)
     if len(records) > limit:
         records = records[:limit]
@@ -150,14 +161,48 @@ def state(record: "Record", now: datetime) -> str:
     return "expired" if record.expires is not None and record.expires < now else "active"
 
 
+def _pages(store: "Store", selection: "Selection", after: str | None) -> "Iterator[Record]":
+    while page := store.records(selection, limit=LIMIT, after=after):
+        yield from page
+        after = page[-1].id
+
+
+def _text_lines(records: "Iterable[Record]", now: datetime) -> Iterator[bytes]:
+    """Yields a table whose columns are as wide as its first page needs."""
+    rest = iter(records)
+    first = tuple(islice(rest, LIMIT))
+    if not first:
+        yield b"no tokens\n"
+        return
+    yield from (f"{line}\n".encode() for line in _table(first, now))
+    widths = _widths([_HEADINGS, *(_row(each, now) for each in first)])
+    for record in rest:
+        yield f"{_line(_row(record, now), widths)}\n".encode()
+
+
+def _json_lines(records: "Iterable[Record]", now: datetime) -> Iterator[bytes]:
+    """Yields the document that --json prints, a record on each line."""
+    yield b'{"tokens": ['
+    for at, record in enumerate(records):
+        text = json.dumps(as_data(record, now), ensure_ascii=False)
+        yield (",\n" if at else "\n").encode() + text.encode("utf-8", "surrogatepass")
+    yield b"\n]}\n"
+
+
 def _table(records: "tuple[Record, ...]", now: datetime) -> list[str]:
     if not records:
         return []
     rows = [_HEADINGS, *(_row(each, now) for each in records)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    widths = _widths(rows)
+    return [_line(row, widths) for row in rows]
+
+
+def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
+    return [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _row(record: "Record", now: datetime) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -21,6 +21,9 @@ from capability.cli.stores import open_for_writing
 
 if TYPE_CHECKING:
     from capability.store import Owner, Record, Store
+
+_NAMED_AT_MOST: Final = 1000
+"""Tokens of one name that are told one by one; of more, only that they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +187,17 @@ def _of_ids(store: "Store", identifiers: list[str | bytes]) -> Target:
 def _of_name(store: "Store", name: str) -> Target:
     from capability.store import Selection
 
-    records = store.records(Selection(name=name))
+    records = store.records(Selection(name=name), limit=_NAMED_AT_MOST + 1)
     if not records:
         raise not_registered()
+    several = len(records) > _NAMED_AT_MOST
+    count = f"more than {_NAMED_AT_MOST} tokens" if several else _count(len(records))
     return Target(
-        f"{_count(len(records))} with the name {name!r}, and every token that was narrowed from them",
-        ids=tuple(each.root for each in records),
+        f"{count} with the name {name!r}, and every token that was narrowed from them",
+        ids=() if several else tuple(each.root for each in records),
         name=name,
         many=len(records) > 1,
+        data={"name": name} if several else {},
     )
 
 

@@ -13,6 +13,7 @@ from capability.cli.group import command
 from capability.cli.inputs import Session
 from capability.cli.options import root_options, store_option
 from capability.cli.output import Result, one_line, print_error_line
+from capability.cli.stores import url_for_reading
 
 if TYPE_CHECKING:
     from capability.sidecar.settings import Settings
@@ -146,6 +147,11 @@ def _read(session: Session, flags: Mapping[str, Any]) -> "Settings":
         )
         for address in addresses
     ]
+    if flags["behind"] and not flags["listen"]:
+        raise usage(
+            "--behind was given without --listen, so nobody knows where that proxy asks",
+            "pass --listen too, or write it beside the address in cap.toml",
+        )
     given = {each["serves"] for each in listeners}
     configured = table.get("listen", [])
     if given and isinstance(configured, list):
@@ -167,6 +173,8 @@ def _read(session: Session, flags: Mapping[str, Any]) -> "Settings":
             settings,
             routes=tuple(replace(each, policy=each.policy or config.policy) for each in settings.routes),
         )
+    if flags["store"] is not None:
+        url_for_reading(session, flags["store"])
     store = flags["store"] or settings.store or config.store
     if settings.log == "store" and store is None:
         raise SettingsError("serve.log is the store, and no store is named")

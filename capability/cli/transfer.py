@@ -79,7 +79,8 @@ def import_(session: Session, file: str, actor: str | None, store: str | None) -
         with open_for_writing(session, store) as opened:
             items = progress(dump.items, dump.count, "importing")
             opened.load(type(dump)(dump.revision, dump.count, dump.heads, items), actor=actor)
-            problems = opened.audit_problems()
+            lines = sum(head.number for head in dump.heads.values()) + 1
+            problems = opened.audit_problems(watch=lambda found: progress(found, lines, "verifying"))
     notes = ("the audit trail was not whole when it was exported, and is not now",) if problems else ()
     return Result(
         f"imported {_items(dump.count)}, at revision {dump.revision}",

@@ -257,6 +257,55 @@ def test_usage(attacked: Shell) -> None:
         assert_failed(attacked.cap(*arguments), 2)
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("wait",), 2),
+        (("wait", "--revision", "-1"), 2),
+        (("wait", "--revision", "one"), 2),
+        (("wait", "--revision", "0", "--timeout", "-1"), 2),
+        (("wait", "--revision", "1", "--timeout", "0"), 5),
+        (("wait", "--revision", "0", "--store", "sqlite:///none.db"), 5),
+        (("store", "export", "--store", "sqlite:///none.db"), 5),
+        (("store", "export", "--store", "memory:"), 2),
+        (("store", "export", "--output", "token"), 2),
+        (("store", "export", "--output", "none/dump"), 2),
+        (("store", "import"), 2),
+        (("store", "import", "none"), 2),
+        (("store", "import", "token", "--store", "sqlite:///new.db"), 2),
+        (("store", "import", "root.key.pub", "--store", "sqlite:///new.db"), 2),
+        (("store", "import", "dump", "--store", "sqlite:///cap.db"), 2),
+        (("store", "import", "dump", "--store", "sqlite:///none/new.db"), 5),
+        (("store", "import", "dump", "--actor", "\udcff", "--store", "sqlite:///new.db"), 2),
+        (("list", "--limit", "none"), 2),
+        (("list", "--all", "--store", "sqlite:///none.db"), 5),
+        (("serve", "--check", "--listen", "udp:1"), 2),
+        (("serve", "--check", "--listen", "tcp:0.0.0.0:1"), 2),
+        (("serve", "--check", "--policy", "none"), 2),
+        (("serve", "--check", "--policy", "token"), 2),
+        (("serve", "--check", "--public-key", "token"), 3),
+        (("serve", "--check", "--public-key", "none"), 3),
+        (("serve", "--check", "--behind", "nginx"), 2),
+        (("serve", "--check", "--behind", "none", "--listen", "tcp:1"), 2),
+        (("serve", "--check", "--store", "memory:"), 2),
+        (("serve", "--check", "--workers", "0"), 2),
+        (("serve", "--check", "--max-stale", "-1"), 2),
+        (("serve", "--check", "--store", "postgresql://u:secret@h/db"), 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_stores_and_services(issuer: Shell, command: tuple[str, ...], code: int) -> None:
+    issuer.env["CAP_STORE"] = "sqlite:///cap.db"
+    issuer.ok("store", "init")
+    issuer.ok("mint", "a(1);")
+    issuer.ok("store", "export", "--output", "dump")
+    before = files(issuer)
+    run = issuer.cap(*command)
+    assert_failed(run, code)
+    assert "secret" not in run.stderr
+    assert files(issuer).keys() == before.keys()
+
+
 def test_arguments_that_are_not_utf_8(attacked: Shell) -> None:
     """Python hands such bytes over as lone surrogates."""
     lone = "\udcff"

@@ -84,6 +84,19 @@ def test_pages(registry: Shell) -> None:
     assert [each["id"] for each in (*first, *rest)] == [each["id"] for each in listed(registry)]
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_all_is_read_page_by_page(registry: Shell, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    plain, whole = registry.ok("list"), registry.cap("list", "--json").json
+    monkeypatch.setattr("capability.cli.registry.LIMIT", size)
+    assert registry.cap("list", "--all", "--json").json == whole
+    assert sorted(map(str.split, registry.ok("list", "--all").splitlines())) == sorted(
+        map(str.split, plain.splitlines())
+    )
+    assert owners(registry, "--all", "--owner", "ann") == ["user:ann", "user:ann"]
+    assert owners(registry, "--all", "--owner", "nobody") == []
+    assert registry.ok("list", "--all", "--owner", "nobody") == "no tokens"
+
+
 def test_the_table(registry: Shell) -> None:
     lines = registry.ok("list").splitlines()
     assert lines[0].split() == ["ID", "NAME", "OWNER", "TENANT", "APPLICATIONS", "EXPIRES", "STATE"]
@@ -127,6 +140,14 @@ def test_revoke_by_name(registry: Shell) -> None:
     assert len(registry.cap("revoke", "--name", "main", "--yes", "--json").json["revoked"]) == 2
     assert states(registry) == ["revoked", "active", "revoked", "active"]
     registry.ok("revoke", "--name", "laptop")
+
+
+def test_revoke_a_name_of_very_many(registry: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capability.cli.revoking._NAMED_AT_MOST", 1)
+    assert "more than 1 tokens" in registry.cap("revoke", "--name", "main").stderr
+    run = registry.cap("revoke", "--name", "main", "--yes", "--json")
+    assert run.json == {"revoked": [], "revision": 1, "name": "main"}
+    assert states(registry) == ["revoked", "active", "revoked", "active"]
 
 
 def test_revoke_all_of_an_owner(registry: Shell) -> None:
