@@ -6,11 +6,12 @@ bounds. They never decide anything.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from capability.attenuation import DEFAULT_VOCABULARY, Vocabulary
+from capability.datalog.immutable import immutable
 from capability.datalog.program import (
     BinaryKind,
     Check,
@@ -50,7 +51,7 @@ class Pattern(NamedTuple):
         return self.text + "*" if self.open_ended else self.text
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Window:
     """When a check can hold, in seconds since 1970; None is an open end.
 
@@ -61,7 +62,7 @@ class Window:
     ended_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Remaining:
     """What is left of a token after all of its blocks; None: nothing is said about it, so all.
 
@@ -281,12 +282,12 @@ def _variables(query: Query, name: str) -> frozenset[str]:
     return frozenset(predicate.terms[0][1] for predicate in query.body if fits(predicate))
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Leaf:
     term: Term
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Branch:
     kind: BinaryKind
     left: "_Node"

@@ -8,9 +8,9 @@ beats a match, and which one comes first must not decide.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from capability.datalog.errors import EvaluationReason, LimitExceeded, LimitKind
+from capability.datalog.immutable import immutable
 from capability.datalog.limits import Limits, Meter
 from capability.datalog.operators import Context, ExternFunction, fail
 from capability.datalog.plans import Binding, Compiled, Join, Level, Plan, compile_rule, weight_of
@@ -24,7 +24,7 @@ _BATCH = 256
 """Steps that a loop may count by itself before it tells the meter."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Rule:
     head: RelationKey
     compiled: Compiled

@@ -8,16 +8,16 @@ come out even) is an instruction that fails when it is reached: code that is nev
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from capability.datalog.errors import EvaluationError, EvaluationReason
+from capability.datalog.immutable import immutable
 from capability.datalog.operators import BINARY, UNARY, Context, Operator, charge_terms, fail
 from capability.datalog.program import BinaryKind, UnaryKind
 from capability.datalog.terms import ARRAY, BOOL, FALSE, MAP, MAX_DEPTH, SET, TRUE, Term
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class OpShape:
     """An operator (its kind, and the name of an extern function) or a closure, without any constant."""
 

@@ -6,9 +6,9 @@ made for.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from capability.datalog.immutable import immutable
 from capability.datalog.lifting import StaticType, scalar
 from capability.datalog.program import Binary, BinaryKind, Closure, Expression, Op, Unary, UnaryKind, Value
 from capability.datalog.shapes import Unsupported, Unsure
@@ -27,7 +27,7 @@ from capability.datalog.terms import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Item:
     """A value in generated code: bare when its type is known, a term when it is None."""
 

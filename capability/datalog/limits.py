@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 
 from capability.datalog.errors import LimitExceeded, LimitKind
+from capability.datalog.immutable import immutable
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Limits:
     """Bounds on one evaluation: facts, rounds of rules, steps of work, and seconds (None: no deadline).
 

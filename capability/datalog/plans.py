@@ -7,13 +7,13 @@ place in it, and joining one more row is one concatenation.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import itemgetter, or_
 from typing import Any, TypeAlias
 
 from capability.datalog.errors import UnsafeRule
 from capability.datalog.expressions import Evaluator, Operation, OpShape, compile_expression
+from capability.datalog.immutable import immutable
 from capability.datalog.operators import term_size
 from capability.datalog.program import Closure, Op, Predicate, Query, Rule, Value
 from capability.datalog.relations import Columns, RelationKey
@@ -30,7 +30,7 @@ _WIDE = 4
 """What touches more than 16 places of a binding or a row costs a step for each 16 of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class PredicateShape:
     """A name and, for each term, variable number n as n or constant number k as ~k."""
 
@@ -38,7 +38,7 @@ class PredicateShape:
     terms: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Shape:
     """A rule (or, without a head, a query) whose constants are numbered."""
 
@@ -88,7 +88,7 @@ class _Lifter:
         return tuple(lifted)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Level:
     """One predicate of a join: rows of `relation` whose `columns` equal what `key_of` finds in the binding.
 
@@ -167,7 +167,7 @@ class Plan:
         return join
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Compiled:
     """A rule or query: its plan, the constants it puts into it, and what their size adds to each step."""
 

@@ -8,13 +8,13 @@ EvaluationError, and only the rest reaches RE2. One difference is left: `\\w \\d
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
 import re2
 
 from capability.datalog.errors import EvaluationError, EvaluationReason
+from capability.datalog.immutable import immutable
 from capability.datalog.limits import Meter
 from capability.datalog.terms import byte_length
 
@@ -253,7 +253,7 @@ def _bound(digits: str) -> int:
     return int(digits) if len(digits) <= 9 else 10**9
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Compiled:
     """`pattern` is None when it matches nothing, or when `unsupported` says why it is not read."""
 

@@ -1,9 +1,9 @@
 """What generated code depends on: the shape of an authorization, and what its table holds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from capability.datalog.immutable import immutable
 from capability.datalog.program import CheckKind, Predicate, Query
 
 
@@ -15,7 +15,7 @@ class Unsure(Exception):
     """The generated code met a type that it was not made for; the engine decides."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RequestFact:
     """A fact of the authorizer with one argument of the request for each term, of these kinds.
 
@@ -28,7 +28,7 @@ class RequestFact:
     several: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ShapedQuery:
     """A lifted query and what it trusts. A query that the request cannot reach is static:
     only its result is used.
@@ -39,7 +39,7 @@ class ShapedQuery:
     static: bool
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ShapedRule:
     """A lifted rule that depends on the request.
 
@@ -53,7 +53,7 @@ class ShapedRule:
     read: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Shape:
     """Everything that the generated code depends on; equal shapes share it."""
 
@@ -66,7 +66,7 @@ class Shape:
     policies: tuple[tuple[ShapedQuery, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Constant:
     """A slot of the table: constant `index`, bare or as a term."""
 
@@ -74,7 +74,7 @@ class Constant:
     bare: bool
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Rows:
     """A slot of the table: what the static part of a body is bound to.
 
@@ -89,7 +89,7 @@ class Rows:
     with_origin: bool
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Stated:
     """A slot of the table: the facts of one predicate that hold without the request, as `(*terms,
     origin)`.
@@ -99,7 +99,7 @@ class Stated:
     arity: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Room:
     """A slot of the table: for how large a request the work was bounded, in characters of text together and
     in rows of one fact.
@@ -108,7 +108,7 @@ class Room:
     of: Literal["text", "rows"]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class StaticResult:
     """A slot of the table: whether a query that the request cannot reach holds."""
 
@@ -122,7 +122,7 @@ have answers, a dict whose keys are those as `(name, *terms)`.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Code:
     """A generated function and what its table holds, in order."""
 
