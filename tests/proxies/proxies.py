@@ -25,8 +25,8 @@ SOCKET: Final = "/run/cap/cap.sock"
 class Proxy:
     """How a proxy is started.
 
-    `behind` is the sidecar's profile and `files` are those of deploy/; `extra` (path and text) are what must
-    stand around them. `command` is given the program and the folder of the files.
+    `behind` and `serves` are of the sidecar's listener. `files` are those of deploy/; `extra` (path and text)
+    must stand around them. `command` is given the program and the folder of the files.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Proxy:
     command: Callable[[str, Path], Sequence[str]]
     behind: str
     uses_socket: bool = True
+    serves: str = "check"
     extra: tuple[tuple[str, str], ...] = ()
 
 
@@ -57,6 +58,15 @@ http {{
 }}
 """
 
+
+def _envoy(program: str, file: Path) -> Sequence[str]:
+    # several Envoys of one host keep apart by their base ids
+    return [
+        *(program, "-c", str(file), "--concurrency", "1"),
+        *("--use-dynamic-base-id", "--log-level", "warning", "--drain-time-s", "0"),
+    ]
+
+
 PROXIES: Final = {
     proxy.name: proxy
     for proxy in (
@@ -65,11 +75,17 @@ PROXIES: Final = {
             "Envoy, HTTP",
             "envoy",
             ("envoy.yaml",),
-            lambda program, folder: [
-                *(program, "-c", str(folder / "envoy.yaml"), "--concurrency", "1"),
-                *("--use-dynamic-base-id", "--log-level", "warning", "--drain-time-s", "0"),
-            ],
+            lambda program, folder: _envoy(program, folder / "envoy.yaml"),
             "envoy",
+        ),
+        Proxy(
+            "envoy-grpc",
+            "Envoy, gRPC",
+            "envoy",
+            ("envoy-grpc.yaml",),
+            lambda program, folder: _envoy(program, folder / "envoy-grpc.yaml"),
+            "plain",
+            serves="grpc",
         ),
         Proxy(
             "nginx",

@@ -17,10 +17,13 @@ from tests.proxies.proxies import Proxy, find, running
 from tests.proxies.scenarios import HOST, IDENTITY, REVOKED, SCENARIOS, Scenario, When
 from tests.proxies.service import Received, Service, send, service
 from tests.servers import free_port
-from tests.sidecar.processes import Sidecar, sidecar, wait_until
+from tests.sidecar.processes import TIMEOUT, Sidecar, sidecar, wait_until
 from tests.sidecar.tokens import ROOT
 
 LETTERS: Final = dict(zip("STRDP", IDENTITY, strict=True))
+
+BUSY: Final = 0.4
+"""Seconds. The proxies give a check 0.5 or more; a 5xx after that is a busy machine's, not the sidecar's."""
 
 CONFIG: Final = """
 public_key = "{key}"
@@ -29,11 +32,12 @@ store = "sqlite:///{folder}/cap.db"
 policy = "{policy}"
 tenant = "acme"
 poll = 0.05
-max_stale = 1
+max_stale = 2
 decisions = "all"
 log = "decisions.jsonl"
 [[serve.listen]]
 address = "{address}"
+serves = "{serves}"
 behind = "{behind}"
 [[serve.listen]]
 address = "tcp:0"
@@ -114,6 +118,7 @@ def run(proxy: Proxy) -> Run:
             policy=Path(__file__).resolve().parents[2] / "deploy/policy.datalog",
             address=address,
             behind=proxy.behind,
+            serves=proxy.serves,
         )
         store = stack.enter_context(create_store(f"sqlite:///{folder}/cap.db"))
         behind = stack.enter_context(service())
@@ -132,11 +137,23 @@ def run(proxy: Proxy) -> Run:
                     states.close()
                     state = scenario.when
                     states.enter_context(_become(state, asked, store, folder))
-                seen[scenario.name] = _try(scenario, port, behind)
+                seen[scenario.name] = _see(scenario, port, behind)
         log = (folder / "decisions.jsonl").read_text()
         decisions = {line["decision_id"]: line for line in map(json.loads, log.splitlines())}
         logs = log + asked.errors.read_text() + written.read_text(errors="replace")
         return Run(seen, decisions, [each.name for each in SCENARIOS if _is_in(each, logs)])
+
+
+def _see(scenario: Scenario, port: int, behind: Service) -> Seen:
+    """Tries a scenario, and again what took too long although the sidecar is well."""
+    until = time.monotonic() + TIMEOUT
+    while True:
+        began = time.monotonic()
+        seen = _try(scenario, port, behind)
+        well = scenario.when in (When.RUNNING, When.REVOKED)
+        failed = seen.status is None or seen.status >= 500
+        if not (well and failed and time.monotonic() - began > BUSY and time.monotonic() < until):
+            return seen
 
 
 def _try(scenario: Scenario, port: int, behind: Service) -> Seen:

@@ -210,14 +210,14 @@ SCENARIOS: Final = (
         403,
         (bearer(ORDERS), ("x_forwarded_uri", "/orders/7"), ("x_original_uri", "/orders/7")),
         target="/admin",
-        but={"envoy": 400, "haproxy": 400},
+        but={"envoy": 400, "envoy-grpc": 400, "haproxy": 400},
     ),
     Scenario(
         "GHSA-5m6w-wvh7-57vm: x_forwarded_method",
         403,
         (bearer(READER), ("x_forwarded_method", "GET"), ("x_original_method", "GET")),
         method="DELETE",
-        but={"envoy": 400, "haproxy": 400},
+        but={"envoy": 400, "envoy-grpc": 400, "haproxy": 400},
     ),
     # paths with two readings
     Scenario("dot segments", 400, (bearer(ORDERS),), target="/orders/../admin", but=_NORMALISED),
