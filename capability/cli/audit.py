@@ -164,10 +164,13 @@ def _as_line(data: dict[str, Any]) -> str:
     for name in _SHOWN:
         if name in data:
             parts.append(str(data[name]) if name in _SAID_ALONE else f"{name.replace('_', ' ')} {data[name]}")
-    if "record" not in data:
-        parts += [f"{each[:16]}..." for each in data.get("revocation_ids", ())[:3]]
+    ids = data.get("revocation_ids")
+    if "record" not in data and isinstance(ids, list):
+        parts += [f"{str(each)[:16]}..." for each in ids[:3]]
     if data.get("actor"):
         parts.append(f"by {data['actor']}")
     if data.get("reason"):
         parts.append(str(data["reason"]))
+    if "unreadable" in data:
+        parts.append(f"no line of ours: {str(data['unreadable'])[:64]}")
     return one_line("  ".join(parts))

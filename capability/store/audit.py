@@ -75,9 +75,12 @@ class Entry:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the line says."""
-        found: dict[str, Any] = json.loads(self.text)
-        return found
+        """What the line says; the whole of it as `unreadable` where somebody put there what is none."""
+        try:
+            found = json.loads(self.text)
+        except (ValueError, RecursionError):
+            found = None
+        return found if isinstance(found, dict) else {"unreadable": self.text}
 
     def line(self) -> str:
         """Returns the line as it is exported: its text with its hash."""
@@ -136,8 +139,5 @@ def problems(entries: Iterable[Entry], heads: Mapping[str, Head]) -> Iterator[st
 
 
 def _names_itself(entry: Entry) -> bool:
-    try:
-        data = entry.data
-    except ValueError:
-        return False
+    data = entry.data
     return data.get("writer") == entry.writer and data.get("number") == entry.number

@@ -18,7 +18,7 @@ from typing import Any, Final
 from capability.errors import StoreDumpError
 from capability.store.audit import Entry, Head
 from capability.store.dump import Dump, Item
-from capability.store.records import Owner, Record, Revocation, Rule
+from capability.store.records import Owner, Record, Revocation, Rule, in_utc
 
 VERSION: Final = 1
 """The version of what is written; the only one that is read."""
@@ -57,7 +57,8 @@ def dump_of(lines: Iterable[bytes]) -> Dump:
         raise StoreDumpError("the dump was made by another version, and cannot be read")
     try:
         heads = {
-            writer: Head(_number(number), _hash(text)) for writer, (number, text) in header["heads"].items()
+            _text(writer): Head(_number(number), _hash(text))
+            for writer, (number, text) in header["heads"].items()
         }
         return Dump(_number(header["revision"]), _number(header["items"]), heads, reader.items())
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -93,7 +94,7 @@ class _Reader:
                 break
             try:
                 item = _item(data)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 raise self._unreadable() from error
             count += 1
             yield item
@@ -180,6 +181,8 @@ def _item(data: Any) -> Item:
         owner, tenant = _word(of["owner"]), _word(of["tenant"])
         if (owner is None) == (tenant is None):
             raise ValueError("a rule means an owner or a tenant")
+        if tenant == "":
+            raise ValueError("a tenant has a name")
         return Rule(
             owner=None if owner is None else Owner.parse(owner),
             tenant=tenant,
@@ -199,7 +202,7 @@ def _item(data: Any) -> Item:
             applications=_texts(of["applications"]),
             scopes=_texts(of["scopes"]),
             root_key=of["root_key"],
-            key_id=None if of["key_id"] is None else _number(of["key_id"]),
+            key_id=None if of["key_id"] is None else _key_id(of["key_id"]),
             created=_moment(of["created"]),
             expires=_optional_moment(of["expires"]),
             created_by=of["created_by"],
@@ -209,16 +212,15 @@ def _item(data: Any) -> Item:
 
 
 def _text(value: Any) -> str:
+    """Returns a text that a store can keep."""
     if not isinstance(value, str):
         raise TypeError("not a text")
+    value.encode()
     return value
 
 
 def _word(value: Any) -> str | None:
-    """Returns a text that a store can keep, or None; the empty text is one."""
-    if value is not None:
-        _text(value).encode()
-    return None if value is None else str(value)
+    return None if value is None else _text(value)
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:
@@ -230,9 +232,16 @@ def _texts(value: Any) -> tuple[str, ...] | None:
 
 
 def _number(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 63:
+    """Returns a number that every store can keep, and count on from: Redis has 53 bits for it."""
+    if type(value) is not int or not 0 <= value < 1 << 53:
         raise TypeError("not a number from 0 up")
     return value
+
+
+def _key_id(value: Any) -> int:
+    if _number(value) >= 1 << 32:
+        raise ValueError("not the id of a key")
+    return int(value)
 
 
 def _bytes(value: Any) -> bytes:
@@ -254,10 +263,7 @@ def _written(moment: datetime | None) -> str | None:
 
 
 def _moment(value: Any) -> datetime:
-    moment = datetime.fromisoformat(_text(value))
-    if moment.utcoffset() is None:
-        raise ValueError("a time needs a time zone")
-    return moment
+    return in_utc(datetime.fromisoformat(_text(value)))
 
 
 def _optional_moment(value: Any) -> datetime | None:

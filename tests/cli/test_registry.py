@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from capability.keyset import KeySet
+from capability.store.audit import digest
 from tests.cli.conftest import OTHER, OVER, ROOT, Shell
 from tests.cli.test_bad_input import assert_failed
 
@@ -320,3 +321,20 @@ def test_init_and_migrate(registry: Shell) -> None:
     registry.ok("store", "init", *store)
     assert registry.ok("store", "migrate", *store).endswith("at revision 0")
     assert_failed(registry.cap("store", "init", "--store", "sqlite:///none/cap.db"), 5)
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", "no JSON", '{"writer": "w", "number": 1, "revocation_ids": 5, "action": []}']
+)
+def test_a_forged_line_keeps_nobody_from_the_trail(registry: Shell, text: str) -> None:
+    """Who can write to the file can also make the hash fit; the commands say so, or show it."""
+    link = digest(bytes(32), text)
+    line = ("w", 1, text, link)
+    with closing(sqlite3.connect(registry.folder / "cap.db")) as connection:
+        connection.execute("INSERT INTO audit (writer, number, line, hash) VALUES (?, ?, ?, ?)", line)
+        connection.execute("INSERT INTO audit_heads (writer, number, hash) VALUES ('w', 1, ?)", (link,))
+        connection.commit()
+    assert "mint" in registry.ok("audit", "list")
+    assert link.hex() in registry.ok("audit", "export")
+    run = registry.cap("audit", "verify")
+    assert (run.exit, "line 1" in run.stderr) == ((0, False) if text.startswith("{") else (1, True))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from capability.store.audit import Entry, Event, Head, link, problems
+from capability.store.audit import Entry, Event, Head, digest, link, problems
 from capability.store.records import Owner, Record, Selection, new_public_id
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -49,6 +49,16 @@ def test_lines_that_changed_places_are_found() -> None:
     entries = chain(4)
     entries[1], entries[2] = entries[2], entries[1]
     assert list(problems(entries, heads(chain(4))))
+
+
+@pytest.mark.parametrize("text", ["[1]", "5", "null", "no JSON", "[" * 100_000, "9" * 5_000, '{"writer": 1}'])
+def test_what_is_no_line_is_found_although_its_hash_fits(text: str) -> None:
+    """Who writes to the file can make any text a link of a chain, and must not keep others from seeing it."""
+    entry = Entry("w", 1, text, digest(bytes(32), text))
+    (problem,) = problems([entry], heads([entry]))
+    assert "line 1" in problem
+    assert entry.data == ({"writer": 1} if text.startswith("{") else {"unreadable": text})
+    assert entry.hash.hex() in entry.line()
 
 
 def test_a_chain_without_its_head_is_found() -> None:
