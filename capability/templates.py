@@ -21,6 +21,8 @@ from capability.tokens import Biscuit
 
 LIMITS: Final = Limits()
 """The limits for which sources are prepared: the default ones."""
+_RESIDUALS: Final = Residuals(LIMITS, eager_shapes=256)
+"""Of all sources, so that what is kept for them is bounded together."""
 _MAX_FORMS: Final = 16
 _Form: TypeAlias = tuple[Run, tuple[Any, ...]]
 _SEEN: Final[Any] = object()
@@ -33,13 +35,12 @@ class Template:
     `arguments` are their names, in the order of those facts.
     """
 
-    __slots__ = ("_facts", "_program", "_residuals", "_rest", "arguments")
+    __slots__ = ("_facts", "_program", "_rest", "arguments")
 
     def __init__(self, program: Program, facts: tuple[Predicate, ...]) -> None:
         self._program = program
         self._facts = facts
         self._rest = _without(program, facts)
-        self._residuals = Residuals(LIMITS)
         self.arguments = tuple(name for fact in facts for _, name in fact.terms)
 
     def values(self, parameters: Parameters) -> dict[str, Term]:
@@ -99,7 +100,7 @@ class Template:
             (block.program, None if key is None else key.scope)
             for block, key in zip(token.blocks, token.external_keys, strict=True)
         ]
-        residual = self._residuals.prepare(blocks, self._rest, request)
+        residual = _RESIDUALS.prepare(blocks, self._rest, request)
         if residual is None or residual.failed_always:
             return None
         return (residual.run, residual.table)

@@ -1,6 +1,8 @@
 """Sources that differ in the values of their facts alone: each time, an authorizer tells the same."""
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,15 +17,26 @@ from capability import (
     BlockBuilder,
     Check,
     Fact,
+    Guard,
     KeyPair,
+    LanguageError,
     Limits,
+    Outcome,
     ParameterError,
     Policy,
     Rule,
+    chain,
 )
 from capability.builders import bind_program
-from capability.datalog.parser import parse_program
+from capability.datalog import residual
+from capability.datalog.parser import parse_block, parse_program
+from capability.datalog.program import Predicate
+from capability.datalog.shapes import Code, Shape
+from capability.datalog.terms import VARIABLE
 from capability.templates import template_of
+from capability.wire import envelope as wire
+from capability.wire.block import encode_block
+from capability.wire.symbols import KeyTable, SymbolTable
 
 ROOT = KeyPair()
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -194,3 +207,55 @@ def test_tokens_that_are_derived_begin_anew() -> None:
         with pytest.raises(AuthorizationError):
             make().build(narrow).authorize()
         assert make().build(token.seal()).authorize() == 1
+
+
+@pytest.mark.parametrize(
+    "body", ["operation(1)", 'operation("read")', "time($t), operation(1)", 'user("bob")']
+)
+def test_a_token_that_no_authorizer_takes_is_taken_by_none_later(body: str) -> None:
+    program = parse_block(f'user("alice"); f("a") <- {body}')
+    unsafe = replace(program.rules[0], head=Predicate("f", ((VARIABLE, "free"),)))
+    encoded = encode_block(replace(program, rules=(unsafe,)), None, SymbolTable(), KeyTable())
+    envelope = chain.start(ROOT.private_key, encoded.payload, encoded.version, next_key=KeyPair().private_key)
+    token = Biscuit.from_bytes(wire.encode(envelope), ROOT.public_key)
+    guard = Guard(ROOT.public_key, 'allow if operation("read")')
+    for _ in range(5):
+        with pytest.raises(LanguageError, match="unbound variables"):
+            AuthorizerBuilder("operation({op}); allow if true", {"op": "read"}).build(token)
+        assert guard.check(token.to_bytes(), operation="read").outcome is Outcome.INVALID_TOKEN
+
+
+def test_one_builder_builds_again_and_its_authorizers_are_asked_in_any_order() -> None:
+    token, make = foreseen()
+    questions: tuple[Callable[[Authorizer], object], ...] = (
+        repr,
+        Authorizer.authorize,
+        # how long it took is in a snapshot, and not in what is read from it
+        lambda authorizer: repr(Authorizer.from_raw_snapshot(authorizer.raw_snapshot())),
+        lambda authorizer: repr(authorizer.query(Rule("f($o) <- operation($o)"))),
+        lambda authorizer: {**authorizer.decide().to_dict(), "decision_id": "", "decided_at": ""},
+    )
+    builder = make()
+    for order in itertools.permutations(questions, 3):
+        authorizer, expected = builder.build(token), plain(VALUES[0])
+        assert [ask(authorizer) for ask in order] == [ask(expected) for ask in order]
+
+
+def test_shapes_without_end_are_compiled_when_they_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Shape] = []
+    generate = residual._generate
+
+    def counting(shape: Shape) -> Code | None:
+        compiled.append(shape)
+        return generate(shape)
+
+    monkeypatch.setattr("capability.datalog.residual._generate", counting)
+    monkeypatch.setattr("capability.templates._RESIDUALS", residual.Residuals(Limits(), eager_shapes=2))
+    base = fresh()
+    for number in range(6):
+        token = base.append(BlockBuilder("check if operation($o);" * (number + 1)))
+        authorizers = [AuthorizerBuilder(SOURCE, VALUES[0]).build(token) for _ in range(8)]
+        assert {authorizer.authorize() for authorizer in authorizers} == {1}
+        # the first two at their second sight; of the others, each is asked for four times first
+        assert len(compiled) == number + 1
+        assert sum(authorizer._made is None for authorizer in authorizers) == (7 if number < 2 else 4)

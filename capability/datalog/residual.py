@@ -32,6 +32,7 @@ from capability.datalog.program import (
     Query,
     Rule,
 )
+from capability.datalog.safety import unbound_variables
 from capability.datalog.shapes import (
     Code,
     Constant,
@@ -366,6 +367,9 @@ class _Preparation:
         waiting = [(unit, rule) for unit in self._units for rule in unit.program.rules]
         if len(waiting) > _MAX_RULES or sum(len(rule.body) for _, rule in waiting) > _MAX_RULE_ATOMS:
             raise Unsupported("too many rules")
+        # INVARIANT: no code for what the engine would not even load, though the code might never get there
+        if any(unbound_variables(rule.head, rule.body, ()) for _, rule in waiting):
+            raise Unsupported("unsafe rule")
         found: list[tuple[_Unit, Rule]] = []
         growing = True
         while growing:
