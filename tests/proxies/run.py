@@ -193,8 +193,10 @@ def _become(state: When, asked: Sidecar, store: Store, folder: Path) -> Iterator
     elif state is When.SLOW:
         asked.signal(signal.SIGSTOP)
         time.sleep(0.05)
-        yield
-        asked.signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            asked.signal(signal.SIGCONT)
     else:
         asked.stop()
         yield
