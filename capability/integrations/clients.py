@@ -98,4 +98,5 @@ def _origin(url: str) -> str:
         raise ValueError(f"an origin is like https://orders.example, and {url!r} is not")
     implied = {"http": 80, "https": 443}.get(parts.scheme)
     port = "" if parts.port in (None, implied) else f":{parts.port}"
-    return f"{parts.scheme}://{parts.hostname}{port}"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{port}"

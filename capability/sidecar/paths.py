@@ -20,6 +20,8 @@ _AMBIGUOUS: Final = re.compile(
     # what is escaped although it need not be, what ends or splits a path, control characters, and an escape
     # of an escape
     r"|%(?:3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|2[DdEe]|5[Ff]|7[EeFf]|[01].|2[35Ff]|3[BbFf]|5[Cc])"
+    # ASCII in more bytes than UTF-8 allows, which some programs decode all the same: %C0%AF is a slash then
+    r"|%(?:[Cc][01]|[Ee]0%[89]|[Ff]0%8)"
 )
 _PLAIN: Final = re.compile(r"/(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*/)*(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)?")
 """What most paths are, and nobody could read in two ways."""

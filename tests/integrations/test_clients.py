@@ -115,6 +115,13 @@ def test_a_client_s_token_goes_to_the_origins_that_were_named(service: Service) 
                 client.get(f"{other}:{service.port}/items/7")
 
 
+def test_an_address_is_not_taken_for_another_one_with_a_port(service: Service) -> None:
+    auth = CapAuth(service.issuer.token(), origins=["https://[::1]:8443"])
+    assert auth.token_for("GET", "https://[::1]:8443/")
+    with pytest.raises(ValueError, match="none of the origins"):
+        auth.token_for("GET", "https://[::1:8443]/")
+
+
 def test_mistakes_are_told_at_once(service: Service) -> None:
     with pytest.raises(TypeError, match="no 'operations'"):
         CapAuth(service.issuer.token(), attenuate={"operations": "read"})  # type: ignore[arg-type]
