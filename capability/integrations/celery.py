@@ -9,6 +9,8 @@ The token goes in a header of the message, and whoever can read the broker can r
 expire.
 """
 
+import logging
+import re
 from typing import Any, Final, Unpack
 
 from capability.builders import Fact
@@ -27,6 +29,23 @@ __all__ = ["CapDelegation", "cap_task", "grant_of"]
 HEADER: Final = "cap_token"
 RUN: Final = "run"
 """The operation of a task that names none."""
+
+
+_LOGGED: Final = re.compile(rf"(['\"]{HEADER}['\"]: ['\"])[^'\"]*")
+_LOGGER: Final = "celery.worker.consumer.consumer"
+
+
+class _NoToken(logging.Filter):
+    """Takes the token out of what Celery logs of a message that it cannot deliver, which is all of it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if HEADER in text:
+            record.msg, record.args = _LOGGED.sub(r"\1...", text), ()
+        return True
+
+
+_NO_TOKEN: Final = _NoToken()
 
 
 class CapDelegation:
@@ -56,6 +75,7 @@ def cap_task(
     is called like a function, not sent, is its caller's own code and runs.
     """
     gate = Gate(guard=guard, application=application)
+    logging.getLogger(_LOGGER).addFilter(_NO_TOKEN)
 
     class CapTask(Task[..., Any]):
         abstract = True

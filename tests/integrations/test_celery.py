@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
+from celery.exceptions import NotRegistered
 
 from capability import AuthorizationError, Denied
-from capability.integrations.celery import CapDelegation, cap_task, grant_of
+from capability.integrations.celery import HEADER, CapDelegation, cap_task, grant_of
 from capability.integrations.gate import Grant
 from tests.integrations.issuer import Issuer
 
@@ -105,3 +106,15 @@ def test_a_grant_is_delegated_and_nothing_shows_the_token(worker: Worker) -> Non
     own = CapDelegation(Grant(decision, worker.issuer.token())).delegate(task="job", expires=60)
     assert worker.result(worker.job, 4, **own) == "4 for alice"
     assert repr(worker.cap) == "<CapDelegation>"
+
+
+def test_a_task_that_the_worker_does_not_know_leaves_no_token_in_its_log(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Celery logs all headers of a message then."""
+    own = worker.cap.delegate(task="nobody", expires=60)
+    with pytest.raises(NotRegistered):
+        worker.app.send_task("nobody", **own).get(timeout=10, interval=0.02)
+    assert "unregistered task" in caplog.text
+    assert HEADER in caplog.text
+    assert own["headers"][HEADER] not in caplog.text
