@@ -33,6 +33,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, value: bo
         "seal": ("narrow", "seal", "Make a token that cannot be narrowed further."),
         "inspect": ("show", "inspect", "Show what a token allows and holds."),
         "verify": ("decide", "verify", "Decide whether a token allows a request."),
+        "run": ("running", "run", "Run a command with a narrower token."),
         "serve": ("serve", "serve", "Serve the check beside a service."),
         "query": ("query", "query", "Run a rule against a token's facts."),
         "list": ("registry", "list_", "List the tokens that were minted."),

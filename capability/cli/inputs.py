@@ -84,9 +84,20 @@ class Session:
         Nobody needs a configuration to narrow a token: it is not looked for where no prefix can be, and one
         that cannot be read is a failure only where the text is no token without it.
         """
+        return self._without_prefix(self.token_text(source, raw=raw), raw=raw)
+
+    def environment_token(self) -> str:
+        """Returns the text of the token in $CAP_TOKEN, whatever is piped in, as `read_token` does."""
+        text = os.environ.get("CAP_TOKEN", "")
+        if not text.strip():
+            raise usage("no token was given", "set CAP_TOKEN, or name a file", "usage.no_token")
+        return self._without_prefix(
+            _token_text(text.encode("utf-8", "surrogateescape"), raw=False), raw=False
+        )
+
+    def _without_prefix(self, text: str, *, raw: bool) -> str:
         from capability.prefixes import may_have_prefix, split_prefix
 
-        text = self._token_text(source, raw=raw)
         if raw or not may_have_prefix(text):
             return text
         try:
@@ -98,8 +109,8 @@ class Session:
         self.token_prefix, text = split_prefix(text, prefixes)
         return text
 
-    def _token_text(self, source: str | None, *, raw: bool) -> str:
-        """Returns the text of a token from a file, from stdin, or from $CAP_TOKEN, in this order.
+    def token_text(self, source: str | None, *, raw: bool) -> str:
+        """Returns the text of a token, prefix and all, from a file, from stdin, or from $CAP_TOKEN.
 
         What is piped in comes before $CAP_TOKEN even when it is empty: where `cap attenuate | cap verify`
         fails at its beginning, `verify` must not decide about another token.

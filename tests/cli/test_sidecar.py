@@ -1,0 +1,152 @@
+"""`cap verify --sidecar` and `cap run`: what they answer, what they hand on, and what they do not load."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from capability.cli.asking import EXITS
+from capability.decision import EXIT_CODES
+from tests.cli.conftest import ROOT, Shell
+from tests.sidecar.processes import Sidecar, sidecar
+
+HEAVY = ("nacl", "google.protobuf", "lark", "click", "http.client", "capability.guard", "capability.tokens")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    folder = tmp_path_factory.mktemp("sidecar")
+    flags = ("--listen", "tcp:0", "--api", f"unix:{folder}/api.sock", "--public-key", repr(ROOT.public_key))
+    with sidecar(folder, *flags) as running:
+        yield running
+
+
+def test_outcomes_exit_alike() -> None:
+    assert {name: int(code) for name, code in EXITS.items()} == {
+        outcome.value: code for outcome, code in EXIT_CODES.items()
+    }
+
+
+def test_a_sidecar_exits_as_cap_does_itself(issuer: Shell, server: Sidecar) -> None:
+    api = ("--sidecar", server.addresses[1])
+    issuer.write("bad", "nonsense")
+    for words in (
+        ("token", "-a", "orders", "-o", "write"),
+        ("token", "-a", "orders", "-o", "read", "-o", "write", "-r", "/orders/7"),
+        ("token", "-a", "billing", "-o", "read"),
+        ("token", "-a", "orders", "-o", "read", "-o", "delete"),
+        ("token", "-o", "read"),
+        ("bad", "-o", "read"),
+    ):
+        here, there = issuer.cap("verify", *words), issuer.cap("verify", *words, *api)
+        assert there.exit == here.exit, words
+        assert there.text.split(" ")[:1] == here.text.split(" ")[:1]
+    found = issuer.cap("verify", "token", "-a", "orders", "-o", "read", "--json", *api)
+    assert (found.exit, found.json["outcome"]) == (0, "allowed")
+
+
+def test_asking_loads_nothing_that_decides(issuer: Shell, server: Sidecar) -> None:
+    program = (
+        "import sys; from capability.cli import main; a = '-a', 'orders', '-o', 'read';"
+        f"code = main(['verify', 'token', *a, '--sidecar', {server.addresses[1]!r}]);"
+        f"print(code, [each for each in {HEAVY!r} if each in sys.modules])"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=issuer.folder, env=issuer.env, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "said"),
+    [
+        ((), 2, "operation"),
+        (("-o", "read", "--policy", "allow if true"), 2, "configuration"),
+        (("-o", "read", "--public-key", "root.key.pub"), 2, "configuration"),
+        (("-o", "read", "--fact", "a(1)"), 2, "configuration"),
+        (("-o", "read", "--sidecar", "tcp:192.0.2.1:80"), 2, "address"),
+        (("-o", "read", "--sidecar", "unix:/nowhere/cap.sock"), 5, "cannot be asked"),
+        (("-o", "read", "--sidecar", "tcp:99999"), 5, "cannot be asked"),
+    ],
+)
+def test_what_cannot_be_asked(issuer: Shell, words: tuple[str, ...], exit_code: int, said: str) -> None:
+    place = () if "--sidecar" in words else ("--sidecar", "unix:/nowhere/cap.sock")
+    run = issuer.cap("verify", "token", *words, *place)
+    assert (run.exit, run.stdout) == (exit_code, b"")
+    assert said in run.stderr
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        b"{}",
+        b"[[[[[",
+        b'{"evaluations": [{"decision": true}]}',
+        b'{"evaluations": [{"decision": 1, "context": {"outcome": "allowed"}}]}',
+        b'{"evaluations": [{"decision": true, "context": {"outcome": "denied"}}]}',
+    ],
+)
+def test_what_is_no_clear_yes_is_a_failure(issuer: Shell, tmp_path: Path, body: bytes | None) -> None:
+    path = tmp_path / "fake.sock"
+    answer = b"" if body is None else b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        run = issuer.cap("verify", "token", "-o", "read", "--sidecar", f"unix:{path}")
+        thread.join()
+    assert (run.exit, run.stdout) == (5, b"")
+
+
+def test_a_command_runs_with_a_narrower_token(issuer: Shell) -> None:
+    whole = (issuer.folder / "token").read_text()
+    env = {"CAP_TOKEN": whole, "CAP_PRIVATE_KEY": "root.key"}
+    show = "import os; print(os.environ.get('CAP_PRIVATE_KEY')); print(os.environ['CAP_TOKEN'])"
+    run = issuer.process("run", "-o", "read", "--", sys.executable, "-c", show, env=env)
+    assert run.exit == 0, run.stderr
+    key, token = run.text.splitlines()
+    assert (key, token == whole) == ("None", False)
+    issuer.write("narrow", token)
+    assert issuer.cap("verify", "narrow", "-a", "orders", "-o", "read").exit == 0
+    assert issuer.cap("verify", "narrow", "-a", "orders", "-o", "write").exit == 1
+    assert issuer.process("run", "--token", "token", "--expires", "1h", "sh", "-c", "exit 7").exit == 7
+
+
+def test_options_signals_and_stdin_are_the_command_s_own(issuer: Shell) -> None:
+    env = {"CAP_TOKEN": (issuer.folder / "token").read_text()}
+    assert issuer.process("run", "-o", "read", "echo", "--json", "-o", env=env).text == "--json -o\n"
+    assert issuer.process("run", "-o", "read", "cat", env=env, input=b"piped").stdout == b"piped"
+    assert issuer.process("run", "-o", "read", "sh", "-c", "kill -PIPE $$", env=env).exit == -signal.SIGPIPE
+
+
+@pytest.mark.parametrize(
+    ("words", "token", "exit_code", "said"),
+    [
+        (("-o", "read", "--", "true"), "", 2, "no token"),
+        (("--", "true"), "token", 2, "narrows"),
+        (("-o", "read"), "token", 2, "command"),
+        (("-o", "read", "--", "no-such-program"), "token", 2, "cannot run"),
+        (("-o", "read", "--", "true"), "nonsense", 3, "token"),
+    ],
+)
+def test_what_cannot_be_run(
+    issuer: Shell, words: tuple[str, ...], token: str, exit_code: int, said: str
+) -> None:
+    text = (issuer.folder / "token").read_text()
+    run = issuer.process("run", *words, env={"CAP_TOKEN": text if token == "token" else token})
+    assert (run.exit, run.stdout) == (exit_code, b"")
+    assert said in run.stderr.lower()
+    assert text not in run.stderr
