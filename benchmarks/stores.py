@@ -1,8 +1,8 @@
 """What the stores and the revocations cost at scale: `python -m benchmarks.stores [PART ...] [--store URL]`.
 
-Parts: `lookup`, `files`, `registry`, `feed`; all of them if none is named. `--store` names an empty store for
-`registry` and `feed`; without it a SQLite file in a temporary folder is made. `--count N` is how many ids or
-records, a million by default, or 100,000 for `feed`. Prints lines of a table: docs/scale.md has one run.
+Parts: `lookup`, `files`, `registry`, `feed`, `join`; all of them if none is named. `--store` names an empty
+store for the last three; without it a SQLite file in a temporary folder is made. `--count N` is how many
+ids or records, a million by default, or 100,000 for `feed`. Prints lines of a table: docs/scale.md has them.
 """
 
 import argparse
@@ -16,6 +16,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -32,20 +34,43 @@ PART: Final = 250
 BATCH: Final = 100
 VERIFIERS: Final = 3
 
-VERIFIER: Final = """
-import sys, time
+STEP: Final = 20_000
+
+JOINER: Final = """
+import os, time
+from resource import RUSAGE_SELF, getrusage
 from capability.store import open_store
 from capability.store.follower import Follower
-url, count = sys.argv[1], int(sys.argv[2])
+
+def now():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 1e6
+
+with open_store(os.environ["CAP_STORE"]) as store:
+    follower = Follower(store, max_stale=None)
+    before, started = now(), time.perf_counter()
+    follower.poll()
+    taken = time.perf_counter() - started
+    most = getrusage(RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    print(len(follower), taken, round(most - before), round(now() - before))
+"""
+"""Follows a store from its beginning. Linux only: it reads its own memory there."""
+
+VERIFIER: Final = """
+import os, sys, time
+from capability.store import open_store
+from capability.store.follower import Follower
+url, count, parent = os.environ["CAP_STORE"], int(sys.argv[1]), os.getppid()
 with open_store(url) as store, Follower(store, max_stale=None, interval=0.05) as follower:
     print("ready", flush=True)
     seen = 0
-    while len(follower) < count:
+    while len(follower) < count and os.getppid() == parent:
         revision = follower.revision()
         if revision != seen:
             seen = revision
             print(revision, time.time(), flush=True)
         time.sleep(0.001)
+    follower.poll()  # the ids are there a moment before the revision
     print(follower.revision(), time.time(), flush=True)
 """
 """Follows a store, and says when it denies by which revision: from then on a guard that asks it does."""
@@ -58,6 +83,7 @@ def main(arguments: Sequence[str]) -> None:
         "files": files,
         "registry": registry,
         "feed": feed,
+        "join": join,
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stores")
     parser.add_argument("parts", nargs="*", choices=[*parts, []], metavar="PART")
@@ -151,7 +177,7 @@ def registry(url: str | None, count: int | None) -> None:
 
 
 def fill(store: Store, count: int) -> None:
-    """Registers `count` tokens of a thousandth as many owners, in SQLite in one transaction."""
+    """Registers `count` tokens of a thousandth as many owners, many in a transaction where it can."""
     from capability.store.sqlite import SQLiteStore
     from capability.store.sqlite.registry import insert
 
@@ -169,6 +195,14 @@ def fill(store: Store, count: int) -> None:
         with store._connection.writing() as database:
             for record in records:
                 insert(database.conn, record)
+        return
+    if type(store).__name__ == "PostgresStore":  # what it needs may not be there
+        from capability.store.postgres import PostgresStore
+        from capability.store.postgres.registry import insert as insert_many
+
+        assert isinstance(store, PostgresStore)
+        while part := list(islice(records, STEP)):
+            store._connections.noting(partial(insert_many, records=part), idempotent=False)
         return
     for record in records:
         store.register(record)
@@ -191,8 +225,8 @@ def followed(url: str, count: int) -> tuple[list[float], float]:
     """
     with create_store(url):
         pass
-    command = [sys.executable, "-c", VERIFIER, url, str(count)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-c", VERIFIER, str(count)]
+    environment = {**os.environ, "CAP_STORE": url, "PYTHONPATH": str(Path(__file__).parent.parent)}
     verifiers = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         for _ in range(VERIFIERS)
@@ -221,6 +255,24 @@ def followed(url: str, count: int) -> tuple[list[float], float]:
         for each in verifiers:
             each.kill()
             each.communicate()
+
+
+def join(url: str | None, count: int | None) -> None:
+    """A new verifier follows a store in which much is revoked: how long until it has it, and its memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        url = url or f"sqlite:///{folder}/cap.db"
+        with create_store(url) as store:
+            for at in range(0, count or 1_000_000, STEP):
+                store.revoke([random.randbytes(64) for _ in range(min(STEP, (count or 1_000_000) - at))])
+        said = subprocess.run(
+            [sys.executable, "-c", JOINER],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "CAP_STORE": url, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        ).stdout.split()
+    say(f"{said[0]} ids known to a new verifier in", f"{float(said[1]):.1f} s")
+    say("its memory grew by, at most and afterwards", f"{said[2]} MB, {said[3]} MB")
 
 
 def nanoseconds(job: Callable[..., object], asked: Sequence[object], size: int = 1) -> str:

@@ -68,16 +68,16 @@ class Follower:
         with self._polling:
             started = self._clock()  # before the question: the answer may be that old
             try:
-                changes = self._store.changes(self._revision)
+                with self._store.feed(self._revision) as feed:
+                    self._index.add(feed.ids)  # seen by nobody before all of it is read
+                    with self._moved:
+                        self._revision = feed.revision
+                        self._read_at = started
+                        self._moved.notify_all()
             except StoreError:
                 self.failures += 1
                 raise
-            self._index.add(changes.ids)
-            with self._moved:
-                self._revision = changes.revision
-                self._read_at = started
-                self._moved.notify_all()
-            return changes.revision
+            return feed.revision
 
     def status(self, revocation_ids: Sequence[bytes]) -> RevocationStatus:
         """Returns the first of `revocation_ids` that is known to be revoked, the revision, and its age."""

@@ -8,13 +8,16 @@ would be taken for one, in the safe direction: one that is not revoked is refuse
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, islice, pairwise
 from typing import Final
 
 from capability.revocation import DIGEST_SIZE, RevocationIds, digest, empty_digest
 
 MERGE_FROM: Final = 4_096
 """Digests in the set from which on it is merged; a larger blob waits for more, so that merging stays rare."""
+
+_AT_ONCE: Final = 1 << 18
+"""Digests that are taken before they are merged, where many come at once."""
 
 _number: Final = int.from_bytes
 
@@ -112,11 +115,13 @@ class RevocationIndex:
 
     def add_digests(self, digests: Iterable[bytes]) -> None:
         """Adds ids by their digests, of as many bytes as this index keeps."""
-        packed = self._packed
-        recent = self._recent | {each for each in digests if each not in packed}
-        if len(recent) >= max(MERGE_FROM, len(packed) // 32):
-            packed = Packed.of(sorted(chain(packed, recent)), packed.width, compact=packed.compact)
-            recent = frozenset()
+        packed, recent = self._packed, self._recent
+        source = iter(digests)
+        while more := set(islice(source, max(_AT_ONCE, len(packed)))):
+            recent |= {each for each in more if each not in packed}
+            if len(recent) >= max(MERGE_FROM, len(packed) // 32):
+                packed = Packed.of(sorted(chain(packed, recent)), packed.width, compact=packed.compact)
+                recent = frozenset()
         self._set(recent, packed)
 
     def copy(self) -> "RevocationIndex":

@@ -21,6 +21,7 @@ from capability.store.events import (
 from capability.store.records import (
     EVERYTHING,
     Changes,
+    Feed,
     Owner,
     Record,
     Revocation,
@@ -169,15 +170,22 @@ class MemoryStore:
 
     def changes(self, since: int) -> Changes:
         """Returns what was revoked after revision `since`."""
+        with self.feed(since) as feed:
+            return feed.collected()
+
+    @contextmanager
+    def feed(self, since: int) -> Iterator[Feed]:
+        """Returns the same, an id at a time."""
         with self._lock:
             self._check_open()
             if since > self._revision:
                 raise StoreRolledBack(since, self._revision)
+            revision = self._revision
             ids = [each.id for each in self._revoked.values() if each.revision > since]
             for rule, meant, _ in self._rules:
                 if rule.revision > since:
                     ids += sorted(meant)
-            return Changes(tuple(dict.fromkeys(ids)), self._revision)
+        yield Feed(iter(ids), revision)
 
     def wait(self, revision: int, timeout: float) -> None:
         """Returns when the revision has moved past `revision`, or after `timeout` seconds."""

@@ -8,7 +8,7 @@ from typing import Protocol, Self, runtime_checkable
 from capability.revocation import RevisedSource
 from capability.store.audit import STORE_WRITER, Entry, Event, Head, Watch, unwatched
 from capability.store.dump import Dump
-from capability.store.records import EVERYTHING, Changes, Owner, Record, Revocation, Rule, Selection
+from capability.store.records import EVERYTHING, Changes, Feed, Owner, Record, Revocation, Rule, Selection
 
 
 @runtime_checkable
@@ -98,6 +98,13 @@ class Store(RevisedSource, Protocol):
 
         Rules stand there as the ids of the tokens that they mean. Raises StoreRolledBack when the store is
         behind `since`.
+        """
+        ...
+
+    def feed(self, since: int) -> AbstractContextManager[Feed]:
+        """Returns what `changes` returns, to be read within the context piece by piece.
+
+        So neither here nor at the server memory grows with what was revoked. Reading it raises StoreError.
         """
         ...
 

@@ -5,7 +5,7 @@ A record never holds a token's text, so a store that leaks gives nobody access.
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Self
@@ -177,6 +177,21 @@ class Changes:
 
     ids: tuple[bytes, ...]
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What Changes says of revision, with ids that are read as they are asked for, and once.
+
+    One may come twice.
+    """
+
+    ids: Iterator[bytes]
+    revision: int
+
+    def collected(self) -> Changes:
+        """Returns all of it, each id once."""
+        return Changes(tuple(dict.fromkeys(self.ids)), self.revision)
 
 
 def check_text(what: str, value: str) -> None:

@@ -275,10 +275,10 @@ def _export(
 ) -> bytes:
     # The time before the question: what is revoked in between may be missing.
     issued = int(clock())
-    changes = store.changes(since or 0)
-    digests = Packed.of(sorted({digest(each)[:WIDTH] for each in changes.ids}), WIDTH, compact=True)
+    with store.feed(since or 0) as feed:
+        digests = Packed.of(sorted({digest(each)[:WIDTH] for each in feed.ids}), WIDTH, compact=True)
     valid_until = issued + int(valid_for.total_seconds())
-    return write(Part(name, since, changes.revision, issued, valid_until, digests), signer)
+    return write(Part(name, since, feed.revision, issued, valid_until, digests), signer)
 
 
 def _read_file(path: Path, max_bytes: int) -> bytes:

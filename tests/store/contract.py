@@ -357,10 +357,33 @@ class StoreContract(ABC):
             assert changes.revision == 3
         assert store.changes(3).ids == ()
 
+    @pytest.mark.parametrize("page", [1, 2, 3, 1000])
+    def test_a_feed_is_one_moment_however_it_is_read(
+        self, store: Store, page: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("postgres.feed.PAGE", "redis.feed.IDS", "redis.registry.PAGE"):
+            monkeypatch.setattr(f"capability.store.{name}", page)
+        roots = [bytes([number]) for number in range(1, 6)]
+        for root in roots:
+            store.register(record(root, owner=ANN, tenant="acme"))
+        store.revoke([A, B, C])
+        store.revoke([b"d", b"e"])
+        store.revoke_all_of(ANN, before=datetime.now(UTC) + timedelta(days=1))
+        with store.feed(1) as feed:
+            first = next(feed.ids)
+            store.revoke([b"later"])
+            assert {first, *feed.ids} == {b"d", b"e", *roots}
+            assert feed.revision == 3
+        assert store.changes(0).ids[:5] == (A, B, C, b"d", b"e")
+        assert set(store.changes(0).ids) == {A, B, C, b"d", b"e", *roots, b"later"}
+        assert store.changes(4).ids == ()
+
     def test_a_revision_from_the_future_is_a_rollback(self, store: Store) -> None:
         store.revoke([A])
         with pytest.raises(StoreRolledBack):
             store.changes(2)
+        with pytest.raises(StoreRolledBack), store.feed(2):
+            pass
 
     # Pruning
 

@@ -13,6 +13,7 @@ from capability.store.dump import Dump
 from capability.store.moments import micros
 from capability.store.postgres.bounded import Connection
 from capability.store.postgres.connection import Connections, Target, revision_in
+from capability.store.postgres.feed import fed
 from capability.store.postgres.listener import Listener
 from capability.store.postgres.registry import COLUMNS, REVOKED, RULED, condition, insert, record
 from capability.store.postgres.schema import CHANNEL
@@ -32,6 +33,7 @@ from capability.store.postgres.transfer import (
 from capability.store.records import (
     EVERYTHING,
     Changes,
+    Feed,
     Owner,
     Record,
     Revocation,
@@ -241,28 +243,19 @@ class PostgresStore:
 
     def changes(self, since: int) -> Changes:
         """Returns what was revoked after revision `since`."""
-        if self.revision() == since:  # what a follower asks most, and one question instead of six
-            return Changes((), since)
+        with self.feed(since) as feed:
+            return feed.collected()
 
-        def read(connection: Connection, revision: int) -> Changes:
-            if since > revision:
-                raise StoreRolledBack(since, revision)
-            rows = connection.execute(
-                "SELECT id FROM capability.revocations WHERE revision > %s ORDER BY revision, serial",
-                (since,),
-                binary=True,
-            ).fetchall()
-            for column in ("owner", "tenant"):
-                rows += connection.execute(
-                    f"SELECT t.root FROM capability.rules r JOIN capability.tokens t"
-                    f" ON t.{column} = r.{column} AND t.serial <= r.up_to"
-                    " AND (r.before IS NULL OR t.created < r.before) WHERE r.revision > %s",
-                    (since,),
-                    binary=True,
-                ).fetchall()
-            return Changes(tuple(dict.fromkeys(row[0] for row in rows)), revision)
+    @contextmanager
+    def feed(self, since: int) -> Iterator[Feed]:
+        """Returns the same, an id at a time. No transaction is open meanwhile.
 
-        return self._connections.reading(read)
+        What a revision brought is never added to, so pages make up one moment.
+        """
+        revision = self.revision()
+        if since > revision:
+            raise StoreRolledBack(since, revision)
+        yield Feed(fed(self._rows, since, revision) if revision > since else iter(()), revision)
 
     def prune(self, *, now: datetime | None = None, actor: str | None = None) -> int:
         """Drops the revocations of tokens that have expired a day ago or earlier; returns how many."""
@@ -366,7 +359,9 @@ class PostgresStore:
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Returns the rows of a query that sees one moment."""
-        return self._connections.reading(lambda connection, _: connection.execute(query, values).fetchall())
+        return self._connections.reading(
+            lambda connection, _: connection.execute(query, values, binary=True).fetchall()
+        )
 
 
 def _next_revision(connection: Connection) -> int:

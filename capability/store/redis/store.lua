@@ -346,13 +346,15 @@ function commands.rules()
   return {'ok', revision, found}
 end
 
--- first and last entry, number: id and kind and value of each
+-- first and last entry, number: how many there are, the last one's place, and their ids and rules
 function commands.feed()
-  local found = {}
-  for _, entry in ipairs(call('XRANGE', PREFIX .. 'feed', ARGV[A + 1], ARGV[A + 2], 'COUNT', ARGV[A + 3])) do
-    found[#found + 1] = {entry[1], entry[2][1], entry[2][2]}
+  local entries = call('XRANGE', PREFIX .. 'feed', ARGV[A + 1], ARGV[A + 2], 'COUNT', ARGV[A + 3])
+  local ids, rules = {}, {}
+  for _, entry in ipairs(entries) do
+    local kind = entry[2][1] == 'id' and ids or rules
+    kind[#kind + 1] = entry[2][2]
   end
-  return {'ok', revision, found}
+  return {'ok', revision, #entries, #entries > 0 and entries[#entries][1] or '', ids, rules}
 end
 
 -- the same, with the revocation and the act of each id, and of each id only

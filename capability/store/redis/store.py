@@ -11,12 +11,13 @@ from typing import Any, Final, Self
 from capability.errors import StoreSchemaError, StoreUnavailable
 from capability.revocation import RevocationStatus
 from capability.store import events
-from capability.store.audit import STORE_WRITER, Entry, Event, Head, Watch, link, problems, unwatched
+from capability.store.audit import STORE_WRITER, Entry, Event, Head, Watch, problems, unwatched
 from capability.store.dump import Dump, Item
-from capability.store.moments import micros, moment
+from capability.store.moments import micros
 from capability.store.records import (
     EVERYTHING,
     Changes,
+    Feed,
     Owner,
     Record,
     Revocation,
@@ -28,16 +29,17 @@ from capability.store.records import (
     in_utc,
 )
 from capability.store.redis.address import Address
-from capability.store.redis.registry import PAGE, of_index, one, selected
+from capability.store.redis.feed import fed
+from capability.store.redis.registry import PAGE, one, selected
 from capability.store.redis.rows import (
     act_text,
     index_names,
-    record_of,
     record_text,
     revocation_of,
     rule_of,
 )
 from capability.store.redis.server import Server, pause
+from capability.store.redis.trail import chain, either, ends_of, lines_of
 from capability.store.redis.transfer import Loading, records_and_rules
 
 CONTENTION_SECONDS: Final = 30.0
@@ -93,7 +95,7 @@ class RedisStore:
         kept = (record_text(record), record.root, record.id, expires)
 
         def arguments(head: str, revision: int) -> list[Any]:
-            return [*kept, head, *_lines([events.minted(record, actor)], head), *index_names(record)]
+            return [*kept, head, *lines_of([events.minted(record, actor)], head), *index_names(record)]
 
         if self._change("register", arguments)[0] == b"exists":
             raise ValueError("the token is registered already")
@@ -173,7 +175,7 @@ class RedisStore:
         def arguments(head: str, revision: int) -> list[Any]:
             return [
                 *(head, revision, act_text(reason, actor, now)),
-                *_either(
+                *either(
                     head,
                     revision,
                     lambda at_revision: events.revoked_all_of(
@@ -196,18 +198,17 @@ class RedisStore:
 
     def changes(self, since: int) -> Changes:
         """Returns what was revoked after revision `since`."""
+        with self.feed(since) as feed:
+            return feed.collected()
+
+    @contextmanager
+    def feed(self, since: int) -> Iterator[Feed]:
+        """Returns the same, an id at a time.
+
+        What a revision brought is never added to, so pages make up one moment.
+        """
         revision = int(self._server.ask("check", seen=since)[1])
-        ids: dict[bytes, None] = {}
-        start, end = f"{since + 1}-0", f"{revision}-{2**64 - 1}"
-        # What a revision brought is never added to, so pages make up one moment.
-        while since < revision:
-            rows = self._server.ask("feed", start, end, PAGE)[2]
-            for _, kind, value in rows:
-                ids |= dict.fromkeys([value] if kind == b"id" else self._meant(value))
-            if len(rows) < PAGE:
-                break
-            start = f"({rows[-1][0].decode()}"
-        return Changes(tuple(ids), revision)
+        yield Feed(fed(self._server, since, revision), revision)
 
     def wait(self, revision: int, timeout: float) -> None:
         """Returns when the revision has moved past `revision`, or after `timeout` seconds."""
@@ -227,7 +228,7 @@ class RedisStore:
                 return 0
 
             def arguments(head: str, revision: int, count: int = count) -> list[Any]:
-                lines = _lines([events.pruned(count, bound, actor)], head)
+                lines = lines_of([events.pruned(count, bound, actor)], head)
                 return [head, micros(bound), count, *lines]
 
             if self._change("prune", arguments)[0] == b"ok":
@@ -239,25 +240,25 @@ class RedisStore:
         while part := list(islice(source, _LINES)):
 
             def arguments(head: str, revision: int, part: list[Event] = part) -> list[Any]:
-                return [writer, head, *_lines(part, head, writer)]
+                return [writer, head, *lines_of(part, head, writer)]
 
             self._change("note", arguments, writer)
 
     def audit(self, *, writer: str | None = None) -> Iterator[Entry]:
         """Yields the lines of the trail, read a thousand at a time."""
-        ends = _ends(self._server.ask("heads")[2])
+        ends = ends_of(self._server.ask("heads")[2])
         for name in sorted(ends) if writer is None else [writer]:
             if name in ends:
-                yield from self._chain(name, ends[name][1])
+                yield from chain(self._server, name, ends[name][1])
 
     def heads(self) -> dict[str, Head]:
         """Returns the end of each writer's chain."""
-        return {name: head for name, (head, _) in _ends(self._server.ask("heads")[2]).items()}
+        return {name: head for name, (head, _) in ends_of(self._server.ask("heads")[2]).items()}
 
     def audit_problems(self, *, watch: Watch = unwatched) -> tuple[str, ...]:
         """Returns what is wrong with the audit trail at this moment."""
-        ends = _ends(self._server.ask("heads")[2])
-        entries = (entry for name in sorted(ends) for entry in self._chain(name, ends[name][1]))
+        ends = ends_of(self._server.ask("heads")[2])
+        entries = (entry for name in sorted(ends) for entry in chain(self._server, name, ends[name][1]))
         return tuple(problems(watch(entries), {name: head for name, (head, _) in ends.items()}))
 
     def problems(self) -> tuple[str, ...]:
@@ -269,7 +270,9 @@ class RedisStore:
                 pass
             self.revocations()
             self.rules()
-            self.changes(0)
+            with self.feed(0) as feed:
+                for _ in feed.ids:
+                    pass
             return self.audit_problems()
         except StoreSchemaError as error:
             return (str(error),)
@@ -278,7 +281,7 @@ class RedisStore:
     def dump(self) -> Iterator[Dump]:
         """Returns all that the store holds at one moment, but for pruning and last uses, which go on."""
         _, revision, serial, rules, ids, lines, rows = self._server.ask("moment")
-        heads = {writer: head for writer, (head, _) in _ends(rows).items()}
+        heads = {writer: head for writer, (head, _) in ends_of(rows).items()}
         yield Dump(
             revision=int(revision),
             count=serial + rules + ids + lines,
@@ -316,7 +319,7 @@ class RedisStore:
                 values += [each, "" if until is None else micros(until)]
             return [
                 *(head, revision, act_text(reason, actor, now)),
-                *_either(
+                *either(
                     head,
                     revision,
                     lambda at_revision: events.revoked_ids(ids, reason, actor, now, at_revision),
@@ -363,62 +366,4 @@ class RedisStore:
         yield from records_and_rules(self._server, serial, revision)
         yield from self._revocations(revision)
         for writer in sorted(ends):
-            yield from self._chain(writer, ends[writer].number)
-
-    def _meant(self, rule: bytes) -> list[bytes]:
-        """Returns the roots of the tokens that a rule of the feed means."""
-        up_to, before, who = rule.decode().split(" ", 2)
-        found: list[bytes] = []
-        serials = of_index(self._server, who, 0)
-        while page := [each for each in islice(serials, PAGE) if each <= int(up_to)]:
-            for row in self._server.ask("records", *page)[2]:
-                record = record_of(row)
-                if before == "-" or record.created < moment(int(before)):
-                    found.append(record.root)
-        return found
-
-    def _chain(self, writer: str, last: int) -> Iterator[Entry]:
-        start, end = "-", f"{last}-{2**64 - 1}"
-        while True:
-            rows = self._server.ask("audit", writer, start, end, PAGE)[2]
-            for place, line, hash_ in rows:
-                try:
-                    yield Entry(writer, _number(place), line.decode(), bytes.fromhex(hash_.decode()))
-                except (ValueError, AttributeError) as error:
-                    raise StoreSchemaError("the audit trail holds a line that cannot be read") from error
-            if len(rows) < PAGE:
-                return
-            start = f"({rows[-1][0].decode()}"
-
-
-def _ends(rows: Iterable[Sequence[bytes]]) -> dict[str, tuple[Head, int]]:
-    """Returns, for each writer, the end of the chain as noted, and the last number that is there."""
-    ends: dict[str, tuple[Head, int]] = {}
-    for writer, head, last in rows:
-        try:
-            number, _, hash_ = head.decode().partition(" ")
-            ends[writer.decode()] = Head(int(number), bytes.fromhex(hash_)), _number(last)
-        except ValueError as error:
-            raise StoreSchemaError("the store holds the end of a chain that cannot be read") from error
-    return ends
-
-
-def _number(place: bytes) -> int:
-    return int(place.partition(b"-")[0])
-
-
-def _lines(events: Iterable[Event], head: str, writer: str = STORE_WRITER) -> list[Any]:
-    """Returns the texts and hashes of the lines that events become behind `head`, by turns."""
-    number, _, hash_ = head.partition(" ")
-    end = Head(int(number), bytes.fromhex(hash_)) if head else None
-    lines: list[Any] = []
-    for event in events:
-        entry = link(event, writer, end)
-        end = Head(entry.number, entry.hash)
-        lines += [entry.text, entry.hash.hex()]
-    return lines
-
-
-def _either(head: str, revision: int, event: Callable[[int], Event]) -> list[Any]:
-    """Returns the line for when something is new, and the line for when all was revoked before."""
-    return _lines([event(revision + 1)], head) + _lines([event(revision)], head)
+            yield from chain(self._server, writer, ends[writer].number)

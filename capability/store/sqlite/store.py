@@ -16,6 +16,7 @@ from capability.store.moments import micros
 from capability.store.records import (
     EVERYTHING,
     Changes,
+    Feed,
     Owner,
     Record,
     Revocation,
@@ -26,7 +27,7 @@ from capability.store.records import (
     checked_ids,
     in_utc,
 )
-from capability.store.sqlite.connection import BUSY_SECONDS, SharedConnection
+from capability.store.sqlite.connection import BUSY_SECONDS, SharedConnection, translated
 from capability.store.sqlite.registry import (
     COLUMNS,
     REVOKED,
@@ -199,22 +200,20 @@ class SQLiteStore:
 
     def changes(self, since: int) -> Changes:
         """Returns what was revoked after revision `since`."""
-        with self._connection.reading() as database:
-            connection = database.conn
+        with self.feed(since) as feed:
+            return feed.collected()
+
+    @contextmanager
+    def feed(self, since: int) -> Iterator[Feed]:
+        """Returns the same, an id at a time."""
+        if self.revision() == since:  # what a follower asks most
+            yield Feed(iter(()), since)
+            return
+        with self._connection.snapshot() as connection:
             revision = _revision(connection)
             if since > revision:
                 raise StoreRolledBack(since, revision)
-            rows = connection.execute(
-                "SELECT id FROM revocations WHERE revision > ? ORDER BY revision, rowid", (since,)
-            ).fetchall()
-            for column in ("owner", "tenant"):
-                rows += connection.execute(
-                    f"SELECT t.root FROM rules r JOIN tokens t ON t.{column} = r.{column}"
-                    " AND t.serial <= r.up_to AND (r.before IS NULL OR t.created < r.before)"
-                    " WHERE r.revision > ?",
-                    (since,),
-                ).fetchall()
-        return Changes(tuple(dict.fromkeys(row[0] for row in rows)), revision)
+            yield Feed(_fed(connection, since, self.path), revision)
 
     def prune(self, *, now: datetime | None = None, actor: str | None = None) -> int:
         """Drops the revocations of tokens that have expired a day ago or earlier; returns how many."""
@@ -298,6 +297,21 @@ class SQLiteStore:
 def _revision(connection: sqlite3.Connection) -> int:
     revision: int = connection.execute("SELECT value FROM revision").fetchone()[0]
     return revision
+
+
+def _fed(connection: sqlite3.Connection, since: int, path: Path) -> Iterator[bytes]:
+    """Yields the ids of what was revoked after a revision, those of rules too."""
+    questions = ["SELECT id FROM revocations WHERE revision > ? ORDER BY revision, rowid"]
+    questions += [
+        f"SELECT t.root FROM rules r JOIN tokens t ON t.{column} = r.{column}"
+        " AND t.serial <= r.up_to AND (r.before IS NULL OR t.created < r.before) WHERE r.revision > ?"
+        for column in ("owner", "tenant")
+    ]
+    # Who reads may be within another store's transaction, which would take an error for its own.
+    with translated(path):
+        for question in questions:
+            for row in connection.execute(question, (since,)):
+                yield row[0]
 
 
 def _next_revision(connection: sqlite3.Connection) -> int:
