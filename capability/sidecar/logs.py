@@ -5,13 +5,15 @@ where the operator wants so, nothing is allowed that could not be written down. 
 query.
 """
 
+import itertools
 import json
+import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from capability.decision import Decision, Outcome
 from capability.sidecar.profiles import Original
@@ -19,20 +21,28 @@ from capability.sidecar.settings import Logged, WhenFull
 
 INTERVAL: Final = 0.2
 """Seconds between two writes."""
+PIECE: Final = 4096
+"""Bytes that are written at once, if lines are no longer: what a pipe takes whole, so that no worker's lines
+come between another's.
+"""
+_MOST_LINES: Final = 32
+CLOSING_TIME: Final = 2.0
+"""Seconds that a log has to take what is waiting, when the process ends."""
 
 
-def open_log(place: str) -> TextIO:
+def open_log(place: str) -> int:
     """Opens the file of a log to be appended to, readable by its owner and group; `stderr` is that."""
     if place == "stderr":
-        return sys.stderr
-    import os
-
-    handle = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    return open(handle, "a", encoding="utf-8")
+        return sys.stderr.fileno()
+    return os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 class LineLog:
-    """Writes decisions to `place`, from a thread of its own between `start` and `close`."""
+    """Writes decisions to `place`, from a thread of its own between `start` and `close`.
+
+    INVARIANT: the file is written, swapped and closed by that thread alone, and without a buffer between:
+    what a full disk cut off goes on where it ended, and no line comes twice.
+    """
 
     def __init__(
         self,
@@ -50,7 +60,12 @@ class LineLog:
         self._dropped = dropped
         self._waiting: deque[tuple[datetime, Decision, Original, str]] = deque()
         self._stop = threading.Event()
-        self._file: TextIO | None = None
+        self._reopen = threading.Event()
+        self._file = -1
+        self._piece = b""
+        """The lines of the first `_begun` that wait; `_written` bytes of them are in the file."""
+        self._written = 0
+        self._begun = 0
         self._thread = threading.Thread(target=self._write_on, name="cap-decision-log", daemon=True)
 
     def start(self) -> None:
@@ -59,22 +74,15 @@ class LineLog:
         self._thread.start()
 
     def reopen(self) -> None:
-        """Opens the file anew, after it was rotated; keeps the old one if that fails."""
-        if self._place == "stderr" or self._file is None:
-            return
-        try:
-            opened = open_log(self._place)
-        except OSError:
-            return
-        old, self._file = self._file, opened
-        old.close()
+        """Has the file opened anew before the next write, after it was rotated; the old one stays if not."""
+        self._reopen.set()
 
     def close(self) -> None:
-        """Writes what is waiting, and stops."""
+        """Writes what is waiting, in CLOSING_TIME at most, and stops."""
         self._stop.set()
-        self._thread.join()
-        if self._file is not None and self._file is not sys.stderr:
-            self._file.close()
+        self._thread.join(CLOSING_TIME)
+        for _ in range(len(self._waiting)):
+            self._dropped()
 
     def offer(self, decision: Decision, original: Original, route: str) -> bool:
         """Takes a decision; False says that it was not taken and that no yes may leave without."""
@@ -90,22 +98,50 @@ class LineLog:
         while not self._stop.wait(INTERVAL):
             self._write()
         self._write()
+        if self._place != "stderr":
+            os.close(self._file)
 
     def _write(self) -> None:
         """Writes what is waiting. What cannot be written stays, until the queue is full."""
-        lines = []
-        taken = list(self._waiting)
-        for moment, decision, original, route in taken:
-            lines.append(json.dumps(line_of(moment, decision, original, route), separators=(",", ":")) + "\n")
-        if not lines or self._file is None:
+        if self._reopen.is_set():
+            self._reopen.clear()
+            self._swap()
+        while self._waiting:
+            if not self._piece:
+                self._begin()
+            try:
+                while self._written < len(self._piece):
+                    self._written += os.write(self._file, memoryview(self._piece)[self._written :])
+            except OSError:
+                return  # a full disk, or nobody who reads: the next time it goes on from here
+            for _ in range(self._begun):
+                self._waiting.popleft()
+            self._piece, self._written, self._begun = b"", 0, 0
+
+    def _begin(self) -> None:
+        """Makes the next piece, of one line at least."""
+        lines: list[bytes] = []
+        size = 0
+        for moment, decision, original, route in list(itertools.islice(self._waiting, _MOST_LINES)):
+            text = json.dumps(line_of(moment, decision, original, route), separators=(",", ":"))
+            line = text.encode() + b"\n"
+            size += len(line)
+            if lines and size > PIECE:
+                break
+            lines.append(line)
+        self._piece, self._begun = b"".join(lines), len(lines)
+
+    def _swap(self) -> None:
+        if self._place == "stderr":
             return
         try:
-            self._file.write("".join(lines))
-            self._file.flush()
-        except (OSError, ValueError):
-            return  # a full disk, or a file that is being replaced: the queue keeps it for the next time
-        for _ in taken:
-            self._waiting.popleft()
+            opened = open_log(self._place)
+        except OSError:
+            return
+        os.close(self._file)
+        self._file = opened
+        # a line that the old file has half of is in the new one whole
+        self._written = self._piece.rfind(b"\n", 0, self._written) + 1
 
 
 def line_of(moment: datetime, decision: Decision, original: Original, route: str) -> dict[str, Any]:
