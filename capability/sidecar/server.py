@@ -148,6 +148,9 @@ class _Supervisor:
 
     def _stop(self, number: int, frame: object) -> None:
         self._stopping = True
+        # else the kernel would go on taking connections that nobody will accept
+        for _, bound in self._sockets:
+            bound.close()
         self._hand_on(signal.SIGTERM, frame)
 
     def _hand_on(self, number: int, frame: object) -> None:

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 SWEEP: Final = 0.25
 WATCH: Final = 1.0
+LAST_CALL: Final = 0.5
+"""Seconds in which answers say that their connection ends, before idle ones are closed: a request may be on
+its way.
+"""
 THREADS: Final = 16
 """How many requests of one worker may wait for a store that is asked on every request."""
 
@@ -315,6 +319,11 @@ class Worker:
         end = time.monotonic() + self._live.settings.drain_time
         for server in self._servers:
             server.close()
+        for _, connections in self._connections:
+            connections.draining = True
+        last_call = min(time.monotonic() + LAST_CALL, end)
+        while any(each.open for _, each in self._connections) and time.monotonic() < last_call:
+            await asyncio.sleep(0.02)
         for _, connections in self._connections:
             connections.drain()
         drain_time = self._live.settings.drain_time

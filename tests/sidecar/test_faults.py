@@ -1,0 +1,337 @@
+"""Faults from outside: a store that dies, clients that crawl, crowd or send garbage, and an end under load.
+
+Short by default; `make soak` runs the whole of it (CAP_SOAK=1).
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+import resource
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from capability.store import create_store
+from tests.servers import PostgresServer, RedisServer, start_postgres, start_redis
+from tests.sidecar.processes import Sidecar, connect, sidecar, wait_until
+from tests.sidecar.test_server import TCP, config
+from tests.sidecar.tokens import mint
+
+SOAK: Final = os.environ.get("CAP_SOAK") == "1"
+GARBAGE: Final = 100_000 if SOAK else 5_000
+REQUESTS: Final = 1_000_000 if SOAK else 30_000
+CROWD: Final = 10_000 if SOAK else 1_200
+SLOW: Final = 500 if SOAK else 200
+BOUND: Final = 1_024
+"""Connections that a worker keeps."""
+MEGABYTE: Final = 1 << 20
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+
+
+@contextlib.contextmanager
+def load(server: Sidecar, token: str, clients: int = 4) -> Iterator["Counter[object]"]:
+    """Asks from several connections until the end of the block; counts the statuses and what was cut off.
+
+    After an answer that says that the connection ends a new one is opened, as proxies do.
+    """
+    counts: Counter[object] = Counter()
+    stop = threading.Event()
+
+    def ask() -> None:
+        request = f"GET /orders/7 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        while not stop.is_set():
+            try:
+                client = socket.create_connection(tcp(server.addresses[0]), timeout=20)
+            except OSError:
+                return  # it has ended
+            with client:
+                while not stop.is_set():
+                    found, last = exchange(client, request)
+                    counts[found] += 1
+                    if last:
+                        break
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    for each in threads:
+        each.start()
+    try:
+        yield counts
+    finally:
+        stop.set()
+        for each in threads:
+            each.join(30)
+
+
+def exchange(client: socket.socket, request: bytes) -> tuple[int | str, bool]:
+    """Returns a status, "cut" for half of an answer, "lost" for none; and whether that was the last."""
+    received = b""
+    try:
+        client.sendall(request)
+        while b"\r\n\r\n" not in received:
+            part = client.recv(65_536)
+            if not part:
+                return ("cut" if received else "lost"), True
+            received += part
+        head, _, body = received.partition(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
+        while len(body) < length:
+            part = client.recv(65_536)
+            if not part:
+                return "cut", True
+            body += part
+    except OSError:
+        return ("cut" if received else "lost"), True
+    return int(received[9:12]), b"connection: close" in head
+
+
+def tcp(address: str) -> tuple[str, int]:
+    host, _, port = address.removeprefix("tcp:").rpartition(":")
+    return host, int(port)
+
+
+def resident(process: int) -> int:
+    """Returns the bytes of memory that a process holds."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL", "Redis"])
+def store_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator["Away"]:
+    if request.param == "SQLite":
+        yield Away(f"sqlite:///{tmp_path}/cap.db", tmp_path / "cap.db")
+        return
+    server = start_postgres() if request.param == "PostgreSQL" else start_redis()
+    try:
+        url = server.url(server.new_database()) if isinstance(server, PostgresServer) else server.url()
+        yield Away(url, server)
+    finally:
+        server.remove()
+
+
+class Away:
+    """A store that can be taken away, and given back."""
+
+    def __init__(self, url: str, server: Path | PostgresServer | RedisServer) -> None:
+        self.url = url
+        self._server = server
+
+    def kill(self) -> None:
+        if isinstance(self._server, Path):
+            for each in self._server.parent.glob("cap.db*"):
+                each.rename(each.with_name(f"away-{each.name}"))
+        else:
+            self._server.kill()
+
+    def start(self) -> None:
+        if isinstance(self._server, Path):
+            for each in self._server.parent.glob("away-cap.db*"):
+                each.rename(each.with_name(each.name.removeprefix("away-")))
+        else:
+            self._server.start()
+
+
+def test_a_store_killed_under_load_is_gone_on_without_until_max_stale(
+    tmp_path: Path, store_server: Away
+) -> None:
+    create_store(store_server.url).close()
+    stale, token = 3.0, mint()
+    body = f'store = "{store_server.url}"\nmax_stale = {stale}\npoll = 0.1'
+    with sidecar(tmp_path, config=config(body)) as server:
+        assert wait_until(lambda: server.ask(token=token)[0] == 200)
+        with load(server, token, clients=2) as counts:
+            assert wait_until(lambda: counts[200] > 20)
+            store_server.kill()
+            killed, before = time.monotonic(), counts[200]
+            assert wait_until(lambda: counts[503] > 0)
+            # what it knew was at most a poll and a round trip old when the store died
+            assert time.monotonic() - killed > stale - 1
+            assert counts[200] > before + 5
+            assert server.ask(1, "/readyz")[0] == 503
+            store_server.start()
+            assert wait_until(lambda: server.ask(token=token)[0] == 200)
+            assert wait_until(lambda: server.ask(1, "/readyz")[0] == 200)
+        assert set(counts) == {200, 503}
+        assert server.stop() == 0
+
+
+def test_half_sent_headers_keep_nobody_else_waiting_and_are_closed(tmp_path: Path) -> None:
+    token = mint()
+    with sidecar(tmp_path, config=config()) as server, contextlib.ExitStack() as slow:
+        clients = [
+            slow.enter_context(socket.create_connection(tcp(server.addresses[0]), timeout=20))
+            for _ in range(SLOW)
+        ]
+        started = time.monotonic()
+        for each in clients:
+            each.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")
+        asked = time.monotonic()
+        assert server.ask(token=token)[0] == 200
+        assert time.monotonic() - asked < 2
+        answers = [each.recv(100) for each in clients]
+        assert time.monotonic() - started < 10
+        assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
+        assert time.monotonic() - started > 1.5
+        assert f"cap_connections_late_total {SLOW}.0" in metrics_once(server, f"late_total {SLOW}.0")
+
+
+def metrics_once(server: Sidecar, wanted: str) -> str:
+    """Returns the metrics, when they hold what is wanted: a worker says some of them four times a second."""
+    wait_until(lambda: wanted in server.ask(1, "/metrics")[2].decode(), 5)
+    return server.ask(1, "/metrics")[2].decode()
+
+
+def test_of_a_crowd_as_many_are_served_as_are_kept_and_the_rest_is_closed_at_once(tmp_path: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < CROWD + 500:
+        pytest.skip(f"only {hard} files may be open")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (CROWD + 500, hard))
+    token = mint()
+    clients: list[socket.socket] = []
+    try:
+        with sidecar(tmp_path, config=config()) as server:
+            assert server.ask(token=token)[0] == 200
+            held = resident(server.process.pid)
+            address = tcp(server.addresses[0])
+            for at in range(CROWD):
+                client = socket.socket()
+                client.settimeout(20)
+                client.connect(address)
+                clients.append(client)
+                if at % 100 == 99:
+                    time.sleep(0.01)
+            request = f"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+            found = Counter(exchange(each, request)[0] for each in clients)
+            assert found == {200: BOUND, "lost": CROWD - BOUND}
+            assert resident(server.process.pid) - held < 200 * MEGABYTE
+            for each in clients:
+                each.close()
+            assert wait_until(lambda: served(server, token))
+            assert server.stop() == 0
+    finally:
+        for each in clients:
+            each.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def served(server: Sidecar, token: str) -> bool:
+    return server.ask(token=token)[0] == 200
+
+
+def test_garbage_is_refused_without_an_exception_and_the_next_is_served(tmp_path: Path) -> None:
+    token, chosen = mint(), random.Random(os.environ.get("CAP_SEED", "garbage"))
+    with sidecar(tmp_path, config=config('decisions = "none"')) as server:
+        host, port = tcp(server.addresses[0])
+
+        async def throw(count: int) -> None:
+            for _ in range(count):
+                with contextlib.suppress(OSError, TimeoutError):
+                    reader, writer = await asyncio.open_connection(host, port)
+                    writer.write(garbage(chosen, token))
+                    with contextlib.suppress(OSError, RuntimeError):
+                        writer.write_eof()
+                    await asyncio.wait_for(reader.read(65_536), 15)
+                    writer.close()
+                    with contextlib.suppress(OSError):
+                        await writer.wait_closed()
+
+        async def all_of_it() -> None:
+            await asyncio.gather(*(throw(GARBAGE // 32) for _ in range(32)))
+
+        asyncio.run(all_of_it())
+        assert server.ask(token=token)[0] == 200
+        assert server.process.poll() is None
+        said = server.errors.read_text()
+        assert "Traceback" not in said
+        assert "rror" not in said
+        assert server.stop() == 0
+
+
+def garbage(chosen: random.Random, token: str) -> bytes:
+    """Returns bytes at random, or a request with some of its bytes changed, cut out, doubled or put in."""
+    if chosen.random() < 0.2:
+        return chosen.randbytes(chosen.randrange(1, 400))
+    request = bytearray(
+        f"GET /orders/7?page=2 HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: Bearer {token}\r\n"
+        "X-Cap-Min-Revision: 1\r\nContent-Length: 3\r\n\r\nabc".encode()
+    )
+    for _ in range(chosen.randrange(1, 6)):
+        at = chosen.randrange(len(request))
+        match chosen.randrange(4):
+            case 0:
+                request[at] = chosen.randrange(256)
+            case 1:
+                del request[at : at + chosen.randrange(1, 40)]
+            case 2:
+                request[at:at] = request[at : at + chosen.randrange(1, 200)]
+            case _:
+                request[at:at] = chosen.randbytes(chosen.randrange(1, 9))
+        if not request:
+            break
+    return bytes(request)
+
+
+def test_memory_does_not_grow_with_requests(tmp_path: Path) -> None:
+    tokens = [mint(f'user("u{n}")') for n in range(50)]
+    with sidecar(tmp_path, config=config('decisions = "all"\nlog = "log"')) as server:
+        with socket.create_connection(tcp(server.addresses[0]), timeout=60) as client:
+            pipelined(client, tokens, REQUESTS // 3)
+            held = resident(server.process.pid)
+            pipelined(client, tokens, REQUESTS - REQUESTS // 3)
+        # what the allocator keeps goes up and down; in a soak 40 bytes a request would be more
+        assert resident(server.process.pid) - held < 24 * MEGABYTE
+        assert server.stop() == 0
+
+
+def pipelined(client: socket.socket, tokens: list[str], count: int) -> None:
+    """Sends so many requests, 50 at a time, each with another path; all are answered with 200."""
+    for at in range(0, count, 50):
+        sent = "".join(
+            f"GET /orders/{at + n} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"
+            for n, token in enumerate(tokens)
+        )
+        client.sendall(sent.encode())
+        received = b""
+        while received.count(b"\r\n\r\n") < 50:
+            part = client.recv(1 << 18)
+            assert part
+            received += part
+        assert received.count(b"HTTP/1.1 200 OK\r\n") == 50
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_end_under_load_drops_no_request(tmp_path: Path, workers: int) -> None:
+    with sidecar(tmp_path, config=config(f"workers = {workers}")) as server:
+        with load(server, mint()) as counts:
+            assert wait_until(lambda: counts[200] > 200)
+            assert server.stop() == 0
+        # with several workers a client that was told to come again may meet one that ends a moment later
+        assert set(counts) <= ({200} if workers == 1 else {200, "lost"})
+        assert counts["lost"] <= 4
+
+
+def test_reloads_under_load_drop_no_request(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.datalog"
+    policy.write_text("allow if user($u);")
+    listeners = TCP + '[[serve.route]]\npolicy = "policy.datalog"\n'
+    with sidecar(tmp_path, config=config(listeners=listeners)) as server:
+        with load(server, mint()) as counts:
+            for number in range(20 if SOAK else 4):
+                policy.write_text(f"generation({number}); allow if user($u), generation($n);")
+                server.signal(signal.SIGHUP)
+                before = counts[200]
+                assert wait_until(lambda before=before: counts[200] > before + 50)  # type: ignore[misc]
+        assert set(counts) == {200}
+        assert wait_until(lambda: b"cap_reloads_total 0.0" not in server.ask(1, "/metrics")[2])
+        with contextlib.closing(connect(server.addresses[0])) as client:
+            client.request("GET", "/", headers={"Authorization": f"Bearer {mint()}"})
+            assert client.getresponse().status == 200
