@@ -176,13 +176,14 @@ def _open(listener: Listener) -> Iterator[socket.socket]:
         bound = _bind(address)
     bound.listen(BACKLOG)
     bound.setblocking(False)
+    mine = _inode(address.path) if isinstance(address, Unix) else None
     try:
         yield bound
     finally:
+        # before it is closed: a successor may take the place of a socket that nobody serves any more
+        if isinstance(address, Unix) and mine is not None and _inode(address.path) == mine:
+            os.unlink(address.path)
         bound.close()
-        if isinstance(address, Unix):
-            with contextlib.suppress(OSError):
-                os.unlink(address.path)
 
 
 @contextlib.contextmanager
@@ -217,8 +218,10 @@ def _bind(address: Unix) -> socket.socket:
         if not stat.S_ISSOCK(os.lstat(address.path).st_mode):
             raise OSError(f"{address.path!r} is there, and is no socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)  # a queue of connections that is full is no sign that nobody serves
             try:
-                probe.connect(address.path)
+                with contextlib.suppress(TimeoutError, BlockingIOError):
+                    probe.connect(address.path)
             except ConnectionRefusedError:
                 os.unlink(address.path)
             else:
@@ -230,6 +233,12 @@ def _bind(address: Unix) -> socket.socket:
     finally:
         os.umask(before)
     return bound
+
+
+def _inode(path: str) -> int | None:
+    with contextlib.suppress(OSError):
+        return os.lstat(path).st_ino
+    return None
 
 
 def _inherited(name: str) -> socket.socket:

@@ -81,6 +81,17 @@ def test_a_socket_that_nobody_serves_is_replaced_and_one_in_use_is_not(tmp_path:
         assert server.ask(token=mint())[0] == 200
 
 
+def test_the_socket_of_a_successor_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "cap.sock"
+    with sidecar(tmp_path, "--public-key", KEY, "--listen", f"unix:{path}") as server:
+        path.unlink()
+        successor = socket.socket(socket.AF_UNIX)
+        successor.bind(str(path))
+        assert server.stop() == 0
+    assert path.exists()
+    successor.close()
+
+
 def test_several_workers_decide_and_count_together(tmp_path: Path) -> None:
     with sidecar(tmp_path, config=config("workers = 2")) as server:
         for _ in range(40):
