@@ -169,7 +169,8 @@ def registry(url: str | None, count: int | None) -> None:
         ):
             started = time.perf_counter()
             subprocess.run(
-                [sys.executable, "-m", "capability.cli", *words, "--store", url],
+                [sys.executable, "-m", "capability.cli", *words],
+                env={**os.environ, "CAP_STORE": url},
                 check=True,
                 stdout=subprocess.DEVNULL,
             )

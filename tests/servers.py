@@ -4,6 +4,7 @@ PostgreSQL and Redis come from Debian's packages; what the packages start by the
 CAP_TEST_REDIS_SERVER names another program than `redis-server`: Valkey, or a newer Redis.
 """
 
+import errno
 import os
 import secrets
 import shutil
@@ -146,6 +147,13 @@ class PostgresServer:
         assert self._process is not None
         self._process.kill()
         self._wait()
+        # Its children, which hold its port as well, notice a moment later.
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == errno.ECONNREFUSED:
+                    return
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """Stops the server, whoever is connected."""
