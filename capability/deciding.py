@@ -20,8 +20,7 @@ from capability.datalog.errors import EvaluationError, LimitExceeded
 from capability.datalog.limits import Limits, Meter
 from capability.datalog.operators import ExternFunction
 from capability.datalog.program import Predicate
-from capability.datalog.residual import NotYet
-from capability.datalog.shapes import Unsure
+from capability.datalog.shapes import NotYet, Unsure
 from capability.datalog.terms import DATE
 from capability.decision import Decision, Outcome
 from capability.errors import BiscuitValidationError, FormatError, StoreError, StoreUnavailable

@@ -202,10 +202,7 @@ class Guard:
 
     def forget(self) -> None:
         """Empties the caches; what is asked next is verified and evaluated anew."""
-        setup = self._setup
-        setup.chains.clear()
-        setup.known.clear()
-        setup.residuals.forget()
+        self._setup.forget()
 
     def stats(self) -> GuardStats:
         """Returns what was decided so far, in what time, and what is remembered."""

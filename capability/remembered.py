@@ -9,7 +9,7 @@ every call.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from capability.answers import Patterns, Row
 from capability.attenuation import DEFAULT_VOCABULARY
@@ -17,7 +17,6 @@ from capability.authorization import Evaluation, Plan
 from capability.cache import Cache
 from capability.datalog.limits import Limits
 from capability.datalog.program import KeyScope, PolicyKind, Program
-from capability.datalog.residual import Residual, Residuals
 from capability.datalog.shapes import RequestFact
 from capability.datalog.terms import DATE
 from capability.decision import Answer, Outcome
@@ -28,6 +27,9 @@ from capability.request import RequestShape
 from capability.revocation import RevocationIds, RevocationStatus
 from capability.tokens import Biscuit
 from capability.verified import READ_FACTOR, VerifiedChains
+
+if TYPE_CHECKING:
+    from capability.datalog.residual import Residual, Residuals
 
 KNOWN_SIZE: Final = 3072
 """What is remembered of a text beside its own length takes about this many bytes, its share of the chains
@@ -73,7 +75,7 @@ class Form:
         "size",
     )
 
-    def __init__(self, residual: Residual, plan: Plan, shape: RequestShape, patterns: Patterns) -> None:
+    def __init__(self, residual: "Residual", plan: Plan, shape: RequestShape, patterns: Patterns) -> None:
         self.shape = shape
         self.size = max(0, residual.size - _TABLE_SIZE)
         """What it takes beyond what every token does, in bytes, about."""
@@ -116,7 +118,7 @@ class _Judge:
 
     __slots__ = ("_allow", "_always", "_ends", "_untimed", "holds", "shared")
 
-    def __init__(self, residual: Residual, plan: Plan) -> None:
+    def __init__(self, residual: "Residual", plan: Plan) -> None:
         # -1, for no policy, finds the last one
         self._allow = (*(policy.kind is PolicyKind.ALLOW for policy in plan.program.policies), False)
         self._always = _ends(plan, residual.failed_always)
@@ -191,7 +193,7 @@ class Setup:
     INVARIANT: what is remembered of a text belongs to these keys and this policy, and goes with them.
     """
 
-    __slots__ = ("cache", "chains", "keys", "known", "patterns", "program", "residuals")
+    __slots__ = ("_limits", "_residuals", "cache", "chains", "keys", "known", "patterns", "program")
 
     def __init__(
         self,
@@ -209,7 +211,26 @@ class Setup:
         self.chains = VerifiedChains(prefixes, cache.max_read_size) if chains is None else chains
         self.known: Cache[str | bytes, Known] = Cache(cache.max_tokens, cache.max_token_size)
         self.patterns = patterns
-        self.residuals = Residuals(limits, answers=patterns.signatures)
+        self._limits = limits
+        self._residuals: Residuals | None = None
+
+    @property
+    def residuals(self) -> "Residuals":
+        """What is prepared for tokens of this policy; loaded when something is, so never where no token is
+        remembered.
+        """
+        if self._residuals is None:
+            from capability.datalog.residual import Residuals
+
+            self._residuals = Residuals(self._limits, answers=self.patterns.signatures)
+        return self._residuals
+
+    def forget(self) -> None:
+        """Drops all that is remembered."""
+        self.chains.clear()
+        self.known.clear()
+        if self._residuals is not None:
+            self._residuals.forget()
 
     def prepare(self, plan: Plan, shape: RequestShape) -> Form | None:
         """Returns the form for requests of `shape`, None where the engine decides each of them.

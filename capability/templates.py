@@ -6,23 +6,23 @@ run.
 """
 
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from capability.builders import Parameters
 from capability.datalog.lifting import scalar
 from capability.datalog.limits import Limits
 from capability.datalog.parameters import bind, names, to_term
 from capability.datalog.program import PolicyKind, Predicate, Program
-from capability.datalog.residual import NotYet, Residuals
-from capability.datalog.shapes import RequestFact, Run, Unsure
+from capability.datalog.shapes import NotYet, RequestFact, Run, Unsure
 from capability.datalog.terms import PARAMETER, Term
 from capability.tokens import Biscuit
 
+if TYPE_CHECKING:
+    from capability.datalog.residual import Residuals
+
 LIMITS: Final = Limits()
 """The limits for which sources are prepared: the default ones."""
-_RESIDUALS: Final = Residuals(LIMITS, eager_shapes=256)
-"""Of all sources, so that what is kept for them is bounded together."""
 _MAX_FORMS: Final = 16
 _Form: TypeAlias = tuple[Run, tuple[Any, ...]]
 _SEEN: Final[Any] = object()
@@ -100,10 +100,18 @@ class Template:
             (block.program, None if key is None else key.scope)
             for block, key in zip(token.blocks, token.external_keys, strict=True)
         ]
-        residual = _RESIDUALS.prepare(blocks, self._rest, request)
+        residual = _residuals().prepare(blocks, self._rest, request)
         if residual is None or residual.failed_always:
             return None
         return (residual.run, residual.table)
+
+
+@cache
+def _residuals() -> "Residuals":
+    """Returns those of all sources, so that what is kept for them is bounded together."""
+    from capability.datalog.residual import Residuals
+
+    return Residuals(LIMITS, eager_shapes=256)
 
 
 @lru_cache(maxsize=256)

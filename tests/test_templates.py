@@ -250,7 +250,8 @@ def test_shapes_without_end_are_compiled_when_they_come_again(monkeypatch: pytes
         return generate(shape)
 
     monkeypatch.setattr("capability.datalog.residual._generate", counting)
-    monkeypatch.setattr("capability.templates._RESIDUALS", residual.Residuals(Limits(), eager_shapes=2))
+    prepared = residual.Residuals(Limits(), eager_shapes=2)
+    monkeypatch.setattr("capability.templates._residuals", lambda: prepared)
     base = fresh()
     for number in range(6):
         token = base.append(BlockBuilder("check if operation($o);" * (number + 1)))

@@ -70,7 +70,7 @@ def decide_here(
         rules = parse_program(session.read_datalog(written))
 
     from capability.builders import Fact
-    from capability.guard import Guard
+    from capability.guard import CacheLimits, Guard
 
     check_used(parameters, [rules])
     stated = [Fact(each) for each in facts]
@@ -81,6 +81,7 @@ def decide_here(
                 root,
                 rules,
                 source,
+                cache=CacheLimits(max_tokens=0),  # nothing is prepared for a second time
                 parameters=parameters.terms,
                 scope_parameters=parameters.keys,
             )

@@ -36,6 +36,7 @@ from capability.datalog.safety import unbound_variables
 from capability.datalog.shapes import (
     Code,
     Constant,
+    NotYet,
     RequestFact,
     Room,
     Rows,
@@ -117,10 +118,6 @@ class _Unit:
     index: int | None
     program: Program
     origin: int
-
-
-class NotYet(Exception):
-    """There is no code for this shape yet; when it was seen a few times, there will be."""
 
 
 class Residuals:

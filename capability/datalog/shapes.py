@@ -11,6 +11,10 @@ class Unsupported(Exception):
     """This shape has no generated form; the engine evaluates it."""
 
 
+class NotYet(Exception):
+    """There is no code for this shape yet; when it was seen a few times, there will be."""
+
+
 class Unsure(Exception):
     """The generated code met a type that it was not made for; the engine decides."""
 

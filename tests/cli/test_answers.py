@@ -318,6 +318,12 @@ def test_a_plain_call_does_without_click(issuer: Shell) -> None:
     assert "click" in imported(issuer, "attenuate", "token", "--expires=1h")
 
 
+def test_a_single_decision_loads_nothing_that_prepares_for_more(issuer: Shell) -> None:
+    issuer.env["XDG_DATA_HOME"] = str(issuer.folder / "empty")
+    preparing = {f"capability.datalog.{name}" for name in ("residual", "codegen", "families", "skeletons")}
+    assert not imported(issuer, "verify", "token", *ASKED) & preparing
+
+
 def test_each_command_pays_for_what_it_uses(issuer: Shell) -> None:
     assert {"lark"} == imported(issuer, "attenuate", "token", "--block", "check if a(1)") & HEAVY
     assert not imported(issuer, "inspect", "token") & {"lark", "sqlite_utils", "cryptography", "rich", "re2"}
