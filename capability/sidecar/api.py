@@ -6,7 +6,6 @@ tokens that are asked about, and about those who ask.
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -102,7 +101,6 @@ class API:
         self._keys = keys
         self._settings = settings
         self._tally = tally
-        self._counting = threading.Lock()
         self._revoker = revoker
         self._log = log
         self._realm = realm
@@ -266,8 +264,7 @@ class API:
         return self._log.offer(decision, Original("POST", request.path, "", request.peer), route)
 
     def _count(self, reason: str, started: int) -> None:
-        with self._counting:
-            self._tally.answered(reason, perf_counter_ns() - started)
+        self._tally.answered(reason, perf_counter_ns() - started)
 
     def _problem(self, problem: Problem) -> Answer:
         headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers(self._realm)]

@@ -1,11 +1,13 @@
 """What a worker counts, in memory that all workers share.
 
-Each worker has a row of its own, so nobody waits for a lock and nothing is lost; who reads adds the rows up.
+Each worker has a row of its own, so no process waits for another; who reads adds the rows up. The threads of
+a worker share its row, and a lock: without it two that count at once could count one.
 """
 
 import mmap
+import threading
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSequence
 from typing import Final
 
 from capability.decision import Outcome
@@ -89,23 +91,28 @@ class Board:
 
 
 class Tally:
-    """What one worker counts."""
+    """What one worker counts, in whichever of its threads."""
 
-    __slots__ = ("_numbers",)
+    __slots__ = ("_counting", "_numbers")
 
-    def __init__(self, numbers: "memoryview[int]") -> None:
+    def __init__(self, numbers: "MutableSequence[int] | memoryview[int]") -> None:
         self._numbers = numbers
+        self._counting = threading.Lock()
 
     def answered(self, reason: str, nanoseconds: int) -> None:
         """Counts an answer and how long it took."""
+        at, bucket = _PLACES[reason], _BUCKETS + bisect_left(_NANOSECOND_BOUNDS, nanoseconds)
         numbers = self._numbers
-        numbers[_PLACES[reason]] += 1
-        numbers[_BUCKETS + bisect_left(_NANOSECOND_BOUNDS, nanoseconds)] += 1
-        numbers[_TOTAL] += nanoseconds
+        with self._counting:
+            numbers[at] += 1
+            numbers[bucket] += 1
+            numbers[_TOTAL] += nanoseconds
 
     def happened(self, event: str, count: int = 1) -> None:
         """Counts one of EVENTS."""
-        self._numbers[_EVENT_PLACES[event]] += count
+        at = _EVENT_PLACES[event]
+        with self._counting:
+            self._numbers[at] += count
 
     def says(self, gauge: str, value: int) -> None:
         """Notes one of GAUGES."""
