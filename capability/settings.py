@@ -41,19 +41,23 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
 
     Raises ConfigurationError, KeyFormatError for a key that is none, and StoreError.
     """
-    config = _config(environment.get("CAP_CONFIG"))
+    config = read_config(environment.get("CAP_CONFIG"))
     keys = _keys(environment, config)
     return Settings(
         keys,
         _policy(environment, config),
         _revocations(environment, config, keys),
-        _prefixes(environment, config),
+        read_prefixes(environment, config),
         config.audit,
         _store(environment, config),
     )
 
 
-def _config(named: str | None) -> Config:
+def read_config(named: str | None) -> Config:
+    """Returns what the cap.toml of that path says, or the one that is found.
+
+    Raises ConfigurationError for one that cannot be read or used.
+    """
     path = Path(named) if named else find()
     if path is None:
         return Config()
@@ -190,7 +194,7 @@ def _signed(
     return source
 
 
-def _prefixes(environment: Mapping[str, str], config: Config) -> tuple[str, ...]:
+def read_prefixes(environment: Mapping[str, str], config: Config) -> tuple[str, ...]:
     """Returns what may stand before a token, as `cap verify` takes it."""
     own, listed = environment.get("CAP_PREFIX"), environment.get("CAP_PREFIXES")
     found = list(config.prefixes) if listed is None else [each for each in listed.split(",") if each]

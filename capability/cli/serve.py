@@ -1,9 +1,7 @@
 """`cap serve`: the check beside a service in any language."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -119,103 +117,15 @@ def _reread(session: Session, flags: Mapping[str, Any]) -> "Settings":
 
 
 def _read(session: Session, flags: Mapping[str, Any]) -> "Settings":
-    from capability.configuration import registered_only
-    from capability.sidecar.settings import SettingsError, read_settings
+    from capability.errors import ConfigurationError
+    from capability.sidecar.configured import Flags, configured
 
-    config = session.config
-    if registered_only(os.environ, config):
-        raise usage(
-            "registered_only is set, and `cap serve` follows revocations, not the registry",
-            "leave it out here, so that it does not pass for something that is checked",
-        )
-    table: dict[str, Any] = dict(config.serve or {})
-    if config.audit is not None and table.get("log", "store") == "store":
-        audit = config.audit
-        said = {"decisions": audit.decisions, "log_capacity": audit.capacity, "when_full": audit.when_full}
-        table = {"log": "store", **said, **table}
-    listeners = [
-        {
-            "address": address,
-            "serves": serves,
-            **({"behind": flags["behind"]} if serves == "check" and flags["behind"] else {}),
-        }
-        for serves, addresses in (
-            ("check", flags["listen"]),
-            ("admin", _one(flags["admin"])),
-            ("api", _one(flags["api"])),
-            ("grpc", _one(flags["grpc"])),
-        )
-        for address in addresses
-    ]
-    if flags["behind"] and not flags["listen"]:
-        raise usage(
-            "--behind was given without --listen, so nobody knows where that proxy asks",
-            "pass --listen too, or write it beside the address in cap.toml",
-        )
-    given = {each["serves"] for each in listeners}
-    configured = table.get("listen", [])
-    if given and isinstance(configured, list):
-        kept = [
-            each for each in configured if isinstance(each, dict) and each.get("serves", "check") not in given
-        ]
-        table["listen"] = [*kept, *listeners]
-    for name in ("application", "max_stale", "workers"):
-        if flags[name] is not None:
-            table[name] = flags[name]
-    base = Path.cwd() if config.file is None else config.file.absolute().parent
-    settings = read_settings(table, base, public=flags["public"])
-    policy = flags["policy"] or os.environ.get("CAP_POLICY")
-    if policy is not None:
-        here = str(Path(policy).absolute())
-        settings = replace(settings, routes=tuple(replace(each, policy=here) for each in settings.routes))
-    elif config.policy is not None:
-        settings = replace(
-            settings,
-            routes=tuple(replace(each, policy=each.policy or config.policy) for each in settings.routes),
-        )
     if flags["store"] is not None:
         url_for_reading(session, flags["store"])
-    store = flags["store"] or settings.store or config.store
-    if settings.log == "store" and store is None:
-        raise SettingsError("serve.log is the store, and no store is named")
-    return replace(
-        settings,
-        keys=_keys(session, flags, settings.keys),
-        store=store,
-        prefixes=session.prefixes,
-    )
-
-
-def _one(address: str | None) -> Sequence[str]:
-    return () if address is None else (address,)
-
-
-def _keys(session: Session, flags: Mapping[str, Any], configured: str | None) -> str:
-    """Returns where the keys are: by a flag, the environment, [serve], or the rest of cap.toml."""
-    from capability.sidecar.keysource import check_place
-
-    config = session.config
-    choices = (
-        (flags["public_key"], flags["keys"]),
-        (os.environ.get("CAP_PUBLIC_KEY", "").strip() or None, os.environ.get("CAP_KEYS") or None),
-        (None, configured),
-        (config.public_key, config.keys),
-    )
-    for key, key_set in choices:
-        if key is not None and key_set is not None:
-            raise usage("both a public key and a key set were given", "name one of the two")
-        place = key or key_set
-        if place is not None:
-            try:
-                check_place(place)
-            except ValueError as error:
-                raise usage(str(error), "name a file, or an https:// URL") from error
-            return place
-    raise usage(
-        "no public key was given, so nothing can be verified",
-        "pass the issuer's key with --public-key, or set CAP_PUBLIC_KEY",
-        "usage.no_key",
-    )
+    try:
+        return configured(os.environ, session.config, session.prefixes, Flags(**flags))
+    except ConfigurationError as error:
+        raise usage(str(error), error.hint, error.code) from error
 
 
 def _checked(settings: "Settings") -> Result:

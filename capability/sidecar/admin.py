@@ -89,6 +89,7 @@ class Admin:
             "reasons": list(found.reasons),
             "started": self._started,
             "problem": live.problem,
+            "needs_restart": list(live.needs_restart),
             "keys_read_at": live.keys_read_at,
             "policy": None
             if state is None

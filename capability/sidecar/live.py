@@ -20,7 +20,7 @@ from capability.sidecar.feed import Bounded, Feed
 from capability.sidecar.guards import build_routes
 from capability.sidecar.keysource import KeySource, KeysUnavailable
 from capability.sidecar.routes import Routes
-from capability.sidecar.settings import OnStale, Settings, SettingsError
+from capability.sidecar.settings import FIXED, OnStale, Settings, SettingsError
 from capability.sidecar.tally import Tally
 
 NO_KEYS: Final = "no root keys were read yet"
@@ -67,6 +67,9 @@ class Live:
         self._strict = strict
         self._warn = warn
         self._settings = settings
+        self._begun_with = settings
+        self.needs_restart: tuple[str, ...] = ()
+        """The settings that have changed, and hold only for a process that begins with them."""
         self.state: State | None = None
         self.changed: Callable[[State], None] = lambda state: None
         self.problem: str | None = NO_KEYS
@@ -88,7 +91,12 @@ class Live:
         with self._changing:
             try:
                 wanted = self._settings if settings is None else settings
-                self._replace(wanted, self._read_keys(wanted))
+                begun_with = {name: getattr(self._begun_with, name) for name in FIXED}
+                possible = replace(wanted, **begun_with)
+                self._replace(possible, self._read_keys(possible))
+                self.needs_restart = tuple(
+                    name for name, value in begun_with.items() if getattr(wanted, name) != value
+                )
             except (SettingsError, KeysUnavailable) as error:
                 self.refused(str(error))
                 return False

@@ -163,6 +163,20 @@ class Settings:
     when_full: WhenFull = WhenFull.DROP
 
 
+FIXED: Final = (
+    "listen",
+    "store",
+    "follow",
+    "poll",
+    "workers",
+    "decisions",
+    "log",
+    "log_capacity",
+    "when_full",
+)
+"""What a process keeps from its start to its end: its sockets, threads and files are made of it."""
+
+
 def read_settings(table: Mapping[str, Any], base: Path, *, public: bool = False) -> Settings:
     """Returns the settings of a `[serve]` table whose file is in `base`; raises SettingsError.
 

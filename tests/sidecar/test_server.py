@@ -149,6 +149,27 @@ def test_a_bad_configuration_keeps_the_old_one(tmp_path: Path) -> None:
         assert server.ask(token=mint())[0] == 200
 
 
+def test_what_needs_a_restart_is_told_and_the_rest_holds(tmp_path: Path) -> None:
+    listeners = TCP + '[[serve.listen]]\naddress = "tcp:0"\nserves = "api"\n'
+    with sidecar(tmp_path, config=config('realm = "a"', listeners)) as server:
+
+        def status() -> dict[str, object]:
+            found: dict[str, object] = json.loads(server.ask(1, "/status")[2])
+            return found
+
+        assert status()["needs_restart"] == []
+        # without the listener of the api there would be nothing for it to answer by
+        (tmp_path / "cap.toml").write_text(config('realm = "b"\nlog = "log"\ndecisions = "all"'))
+        server.signal(signal.SIGHUP)
+        assert wait_until(lambda: status()["needs_restart"] == ["listen", "decisions", "log"])
+        assert 'realm="b"' in server.ask()[1]["www-authenticate"]
+        assert server.ask(2, "/.well-known/biscuit-web-keys")[0] == 200
+        (tmp_path / "cap.toml").write_text(config('realm = "c"', listeners))
+        server.signal(signal.SIGHUP)
+        assert wait_until(lambda: status()["needs_restart"] == [])
+        assert 'realm="c"' in server.ask()[1]["www-authenticate"]
+
+
 def test_what_has_begun_is_answered_when_it_ends(tmp_path: Path) -> None:
     with sidecar(tmp_path, config=config()) as server:
         connection = connect(server.addresses[0])

@@ -1,0 +1,121 @@
+"""The settings of a sidecar: by flags first, then the environment, then cap.toml."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from capability.configuration import Config, registered_only
+from capability.errors import ConfigurationError
+from capability.sidecar.keysource import check_place
+from capability.sidecar.settings import Settings, SettingsError, read_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """What is said beside the command; None and empty: nothing."""
+
+    listen: Sequence[str] = ()
+    behind: str | None = None
+    admin: str | None = None
+    api: str | None = None
+    grpc: str | None = None
+    public: bool = False
+    policy: str | None = None
+    application: str | None = None
+    public_key: str | None = None
+    keys: str | None = None
+    store: str | None = None
+    max_stale: float | None = None
+    workers: int | None = None
+
+
+def configured(
+    environment: Mapping[str, str], config: Config, prefixes: tuple[str, ...], flags: Flags
+) -> Settings:
+    """Returns what is to be served; raises SettingsError, ConfigurationError and StoreError."""
+    if registered_only(environment, config):
+        raise ConfigurationError(
+            "registered_only is set, and `cap serve` follows revocations, not the registry",
+            "leave it out here, so that it does not pass for something that is checked",
+            "usage",
+        )
+    table = _table(config, flags)
+    base = Path.cwd() if config.file is None else config.file.absolute().parent
+    settings = read_settings(table, base, public=flags.public)
+    policy = flags.policy or environment.get("CAP_POLICY")
+    if policy is not None:
+        here = str(Path(policy).absolute())
+        settings = replace(settings, routes=tuple(replace(each, policy=here) for each in settings.routes))
+    elif config.policy is not None:
+        settings = replace(
+            settings,
+            routes=tuple(replace(each, policy=each.policy or config.policy) for each in settings.routes),
+        )
+    if flags.store is not None:
+        from capability.store import check_url
+
+        check_url(flags.store)  # else it would pass for a store that is down
+    store = flags.store or settings.store or config.store
+    if settings.log == "store" and store is None:
+        raise SettingsError("serve.log is the store, and no store is named")
+    keys = _keys(environment, config, flags, settings.keys)
+    return replace(settings, keys=keys, store=store, prefixes=prefixes)
+
+
+def _table(config: Config, flags: Flags) -> dict[str, Any]:
+    """Returns [serve] as if the flags stood there too."""
+    table: dict[str, Any] = dict(config.serve or {})
+    if config.audit is not None and table.get("log", "store") == "store":
+        audit = config.audit
+        said = {"decisions": audit.decisions, "log_capacity": audit.capacity, "when_full": audit.when_full}
+        table = {"log": "store", **said, **table}
+    if flags.behind and not flags.listen:
+        raise ConfigurationError(
+            "--behind was given without --listen, so nobody knows where that proxy asks",
+            "pass --listen too, or write it beside the address in cap.toml",
+            "usage",
+        )
+    behind = {"behind": flags.behind} if flags.behind else {}
+    listeners = [{"address": address, "serves": "check", **behind} for address in flags.listen]
+    for serves, address in (("admin", flags.admin), ("api", flags.api), ("grpc", flags.grpc)):
+        if address is not None:
+            listeners.append({"address": address, "serves": serves})
+    given = {each["serves"] for each in listeners}
+    found = table.get("listen", [])
+    if given and isinstance(found, list):
+        kept = [each for each in found if isinstance(each, dict) and each.get("serves", "check") not in given]
+        table["listen"] = [*kept, *listeners]
+    said_by_flags = {
+        "application": flags.application,
+        "max_stale": flags.max_stale,
+        "workers": flags.workers,
+    }
+    return table | {name: value for name, value in said_by_flags.items() if value is not None}
+
+
+def _keys(environment: Mapping[str, str], config: Config, flags: Flags, serve: str | None) -> str:
+    """Returns where the keys are: by a flag, the environment, [serve], or the rest of cap.toml."""
+    choices = (
+        (flags.public_key, flags.keys),
+        (environment.get("CAP_PUBLIC_KEY", "").strip() or None, environment.get("CAP_KEYS") or None),
+        (None, serve),
+        (config.public_key, config.keys),
+    )
+    for key, key_set in choices:
+        if key is not None and key_set is not None:
+            raise ConfigurationError(
+                "both a public key and a key set were given", "name one of the two", "usage"
+            )
+        place = key or key_set
+        if place is not None:
+            try:
+                check_place(place)
+            except ValueError as error:
+                raise ConfigurationError(str(error), "name a file, or an https:// URL", "usage") from error
+            return place
+    raise ConfigurationError(
+        "no public key was given, so nothing can be verified",
+        "pass the issuer's key with --public-key, or set CAP_PUBLIC_KEY",
+        "usage.no_key",
+    )

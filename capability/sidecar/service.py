@@ -1,0 +1,215 @@
+"""What decides in one process, whichever server asks it: keys, policies, the feed of revocations, the log."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from capability.http.problems import Problem
+from capability.keys import PublicKey
+from capability.keyset import KeySet
+from capability.revocation import RevisedSource
+from capability.sidecar.admin import Admin, health
+from capability.sidecar.api import API
+from capability.sidecar.check import Check, CheckSettings
+from capability.sidecar.feed import Bounded, Feed
+from capability.sidecar.keysource import KeySource, KeysUnavailable
+from capability.sidecar.live import Live
+from capability.sidecar.logs import LineLog
+from capability.sidecar.messages import Answer, Handler, Headers
+from capability.sidecar.oauth import Revoker
+from capability.sidecar.profiles import PROFILES
+from capability.sidecar.settings import Listener, Logged, Serves, Settings
+from capability.sidecar.storelog import StoreLog
+from capability.sidecar.tally import Board
+
+_NOT_READY: Final = Problem(
+    name="not-ready",
+    status=503,
+    title="The check is not ready",
+    detail="keys or policies were not read yet",
+    retry_after=1,
+)
+
+
+class NotReady:
+    """Answers while there is nothing to decide by."""
+
+    blocking = False
+    max_body = 0
+
+    def handle(self, method: str, target: str, headers: Headers, body: bytes, peer: str | None) -> Answer:
+        """Returns 503."""
+        sent = [(name.lower().encode(), value.encode()) for name, value in _NOT_READY.headers("cap")]
+        return Answer(_NOT_READY.status, tuple(sent), _NOT_READY.body())
+
+
+class Service:
+    """Makes handlers, and keeps what they decide by fresh between `start` and `close`.
+
+    `number` is that of the worker, whose row of the board is counted in.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        board: Board,
+        number: int,
+        *,
+        warn: Callable[[str, str], None] = lambda route, warning: None,
+    ) -> None:
+        self._settings = settings
+        self._board = board
+        self._number = number
+        self._tally = board.row(number)
+        self._feed, self._strict = self._revocations()
+        self.live = Live(settings, self._tally, self._feed, strict=self._strict, warn=warn)
+        self._log = self._decision_log()
+        self._revoker = self._store_to_revoke_in()
+        self._counted: dict[str, int] = {}
+        self.draining = False
+        """True when no more requests are to be sent here."""
+
+    def start(self) -> None:
+        """Reads keys and policies, and begins to follow the store and to write the log.
+
+        Keys that cannot be read are no error: until they are, nothing is allowed. Raises SettingsError for
+        what can never work, and OSError for a log that cannot be opened.
+        """
+        if self._feed is not None:
+            self._feed.start()
+        if self._log is not None:
+            self._log.start()
+        try:
+            self.live.load()
+        except KeysUnavailable as error:
+            self.live.problem = str(error)
+
+    def close(self) -> None:
+        """Stops following, and writes what is waiting for the log."""
+        if self._feed is not None:
+            self._feed.close()
+        if self._log is not None:
+            self._log.close()
+        if self._revoker is not None:
+            self._revoker.close()
+
+    def reopen_log(self) -> None:
+        """Has the log's file opened anew, after it was rotated."""
+        if self._log is not None:
+            self._log.reopen()
+
+    def handler(self, listener: Listener) -> Handler:
+        """Returns what answers on a listener, by the state that holds now."""
+        live = self.live
+        if listener.serves is Serves.ADMIN:
+            return Admin(live, self._feed, self._board, draining=lambda: self.draining)
+        if live.state is None:
+            return NotReady()
+        settings = live.state.settings
+        if listener.serves is Serves.API:
+            assert live.state.api is not None
+            return API(
+                live.state.api,
+                self._keys,
+                settings.api,
+                self._tally,
+                revoker=self._revoker,
+                log=self._log,
+                realm=settings.realm,
+            )
+        source = self._strict if self._feed is None else Bounded(self._feed, settings.max_stale)
+        check = CheckSettings(
+            # over gRPC Envoy says everything in fields of their own
+            profile=PROFILES["plain" if listener.serves is Serves.GRPC else listener.behind],
+            paths=listener.paths,
+            chosen=tuple(each.encode("ascii") for each in settings.headers),
+            realm=settings.realm,
+            api_key=settings.api_key,
+            source=source,
+            blocking=self._strict is not None,
+        )
+        return Check(live.state.routes, check, self._tally, self._log)
+
+    def say(self, *, refused: int = 0, late: int = 0) -> None:
+        """Says to the board how this worker is; `refused` and `late` are all its connections that were."""
+        tally, feed = self._tally, self._feed
+        now = health(self.live, feed, self.live.settings, draining=self.draining)
+        tally.says("ready", int(now.ready))
+        found = {
+            "connections_refused": refused,
+            "connections_late": late,
+        }
+        if isinstance(self._log, StoreLog):
+            found["log_dropped"] = self._log.dropped
+        if feed is not None:
+            found["refresh_failures_store"] = feed.failures
+            tally.says("revocation_entries", len(feed))
+            tally.says("revocation_revision", feed.revision() or 0)
+            age = feed.age()
+            if age is not None:
+                tally.says("revocation_success_ms", round((time.time() - age) * 1000))
+        if self.live.state is not None:
+            stats = [guard.stats().tokens for guard in self.live.state.guards]
+            found["cache_hits"] = sum(each.hits for each in stats)
+            found["cache_misses"] = sum(each.misses for each in stats)
+        for event, count in found.items():
+            # a new state's guards begin to count from nothing
+            tally.happened(event, max(count - self._counted.get(event, 0), 0))
+            self._counted[event] = count
+
+    async def refresh(self) -> None:
+        """Fetches remote keys again and again, often as long as there are none."""
+        while True:
+            settings = self.live.settings
+            missing = self.live.state is None
+            await asyncio.sleep(1.0 if missing else settings.keys_refresh)
+            if settings.keys is not None and (missing or KeySource(settings.keys).is_remote):
+                await asyncio.to_thread(self.live.refresh_keys)
+
+    def _revocations(self) -> tuple[Feed | None, RevisedSource | None]:
+        """Returns what follows the store, or the store itself where every request asks it."""
+        url = self._settings.store
+        if url is None:
+            return None, None
+        from capability.store import open_store
+
+        if self._settings.follow:
+            return Feed(lambda: open_store(url), poll=self._settings.poll), None
+        return None, open_store(url)
+
+    def _store_to_revoke_in(self) -> Revoker | None:
+        url = self._settings.store
+        if url is None:
+            return None
+        from capability.store import open_store
+
+        return Revoker(lambda: open_store(url))
+
+    def _decision_log(self) -> LineLog | StoreLog | None:
+        settings = self._settings
+        if settings.log == "store":
+            from capability.store import open_store
+
+            url = settings.store or ""
+            return StoreLog(
+                lambda: open_store(url),
+                self._number,
+                logged=settings.decisions,
+                capacity=settings.log_capacity,
+                when_full=settings.when_full,
+            )
+        if settings.decisions is Logged.NONE:
+            return None
+        return LineLog(
+            settings.log,
+            logged=settings.decisions,
+            capacity=settings.log_capacity,
+            when_full=settings.when_full,
+            dropped=lambda: self._tally.happened("log_dropped"),
+        )
+
+    def _keys(self) -> KeySet | PublicKey:
+        """Returns the keys that hold now; fetched ones are replaced without anything else."""
+        assert self.live.state is not None
+        return self.live.state.keys
