@@ -34,6 +34,9 @@ from typing import Any, Final, Literal, TypeVar
 from capability.errors import ConfigurationError
 
 NAME: Final = "cap.toml"
+NO_STORE: Final = "none"
+"""What stands for the store where tokens are never revoked."""
+
 _MAX_CAPACITY: Final = 10_000_000
 _PUBLIC_TEXT: Final = re.compile(r"[a-z0-9]+/[0-9a-fA-F]*")
 
@@ -71,6 +74,13 @@ class Config:
     serve: Mapping[str, Any] | None = None
     file: Path | None = None
     registered_only: bool = False
+
+
+def default_store() -> Path:
+    """Returns the file of the store that `cap` makes where none is named, in the user's data folder."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("cap", appauthor=False)) / "cap.db"
 
 
 def find() -> Path | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from capability.configuration import Audit, Config, find, is_public_key_text, parse, registered_only
+from capability.configuration import NO_STORE, Audit, Config, find, is_public_key_text, parse, registered_only
 from capability.errors import ConfigurationError, KeyFormatError
 from capability.keys import PublicKey
 from capability.keyset import KeySet
@@ -16,9 +16,6 @@ from capability.store import open_store
 
 MAX_BYTES: Final = 1 << 20
 """More than any key, key set or policy needs; nothing longer is read."""
-
-NO_STORE: Final = "none"
-"""What stands for the store where tokens are never revoked."""
 
 
 @dataclass(frozen=True, slots=True)

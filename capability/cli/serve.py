@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -12,11 +12,13 @@ from capability.cli.inputs import Session
 from capability.cli.options import root_options, store_option
 from capability.cli.output import Result, one_line, print_error_line
 from capability.cli.stores import url_for_reading
+from capability.configuration import NO_STORE
 
 if TYPE_CHECKING:
     from capability.sidecar.settings import Settings
 
-_HINT = "see the example in docs/sidecar.md"
+UNREVOKED: Final = "no store is named, so nothing is ever revoked; --store none says that this is meant"
+_HINT: Final = "see the example in docs/sidecar.md"
 
 
 @command(
@@ -79,6 +81,8 @@ def serve(session: Session, /, check: bool, **flags: Any) -> Result:
         ) from error
     from capability.sidecar.settings import SettingsError
 
+    if settings.store is None and not settings.never_revoked:
+        print_error_line("warning", UNREVOKED)
     files = [] if session.config.file is None else [str(session.config.file)]
     server = Server(
         settings,
@@ -120,7 +124,7 @@ def _read(session: Session, flags: Mapping[str, Any]) -> "Settings":
     from capability.errors import ConfigurationError
     from capability.sidecar.configured import Flags, configured
 
-    if flags["store"] is not None:
+    if flags["store"] not in (None, NO_STORE):
         url_for_reading(session, flags["store"])
     try:
         return configured(os.environ, session.config, session.prefixes, Flags(**flags))
@@ -169,6 +173,8 @@ def _checked(settings: "Settings") -> Result:
     lines.append(f"keys  {keys!r}")
     if settings.store is None:
         lines.append("revocations  none: nothing is ever revoked")
+        if not settings.never_revoked:
+            notes.append(UNREVOKED)
     elif settings.follow:
         lines.append(f"revocations  followed, {settings.max_stale:g} s old at most")
     else:

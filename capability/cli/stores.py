@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capability.cli.failures import Exit, Failure, usage
 from capability.cli.inputs import Session
 from capability.cli.keyfiles import public_key
-from capability.configuration import has_password
+from capability.configuration import default_store, has_password
 
 if TYPE_CHECKING:
     from capability.keys import PublicKey
@@ -23,7 +22,7 @@ def open_for_writing(session: Session, flag: str | None) -> "Store":
 
     url = _configured(session, flag)
     if url is None:
-        path = _default_path()
+        path = default_store()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -46,7 +45,7 @@ def url_for_reading(session: Session, flag: str | None) -> str | None:
     """
     url = _configured(session, flag)
     if url is None:
-        path = _default_path()
+        path = default_store()
         return f"sqlite:///{path}" if path.exists() else None
     from capability.store import check_url
 
@@ -161,9 +160,3 @@ def _configured(session: Session, flag: str | None) -> str | None:
             "a store in memory ends with the command", "use sqlite:///PATH or redis://HOST", "store.url"
         )
     return url
-
-
-def _default_path() -> Path:
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("cap", appauthor=False)) / "cap.db"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from capability.configuration import Config, registered_only
+from capability.configuration import NO_STORE, Config, default_store, registered_only
 from capability.errors import ConfigurationError
 from capability.sidecar.keysource import check_place
 from capability.sidecar.settings import Settings, SettingsError, read_settings
@@ -52,15 +52,40 @@ def configured(
             settings,
             routes=tuple(replace(each, policy=each.policy or config.policy) for each in settings.routes),
         )
-    if flags.store is not None:
+    if flags.store is not None and flags.store != NO_STORE:
         from capability.store import check_url
 
         check_url(flags.store)  # else it would pass for a store that is down
-    store = flags.store or settings.store or config.store
-    if settings.log == "store" and store is None:
+    store = _store(environment, config, flags, settings)
+    if settings.log == "store" and store in (None, NO_STORE):
         raise SettingsError("serve.log is the store, and no store is named")
     keys = _keys(environment, config, flags, settings.keys)
-    return replace(settings, keys=keys, store=store, prefixes=prefixes)
+    return replace(
+        settings,
+        keys=keys,
+        store=None if store == NO_STORE else store,
+        never_revoked=store == NO_STORE,
+        prefixes=prefixes,
+    )
+
+
+def _store(environment: Mapping[str, str], config: Config, flags: Flags, settings: Settings) -> str | None:
+    """Returns the store to go by: as for `cap verify` the one in the data folder where none is named.
+
+    Raises ConfigurationError for signed revocations, which would be passed over.
+    """
+    named = flags.store or settings.store
+    file = environment.get("CAP_REVOCATIONS") or (config.revocations if named is None else None)
+    if file:
+        raise ConfigurationError(
+            "signed revocations are named, and `cap serve` goes by a store",
+            "name a store and leave them out here, so that they do not pass for something that is checked",
+            "usage",
+        )
+    if named or config.store:
+        return named or config.store
+    path = default_store()
+    return f"sqlite:///{path}" if path.exists() else None
 
 
 def _table(config: Config, flags: Flags) -> dict[str, Any]:

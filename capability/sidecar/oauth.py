@@ -101,8 +101,10 @@ def introspect(guard: Guard, keys: KeySet | PublicKey, text: str) -> Mapping[str
 class Revoker:
     """Ends tokens in a store, which is opened when the first one is to be, and anew after it failed."""
 
-    def __init__(self, open_store: Callable[[], Store]) -> None:
+    def __init__(self, open_store: Callable[[], Store], revoked: Callable[[], None]) -> None:
+        """`revoked` is called once a token is ended, before anybody is told."""
         self._open_store = open_store
+        self._revoked = revoked
         self._opening = threading.Lock()
         self._store: Store | None = None
 
@@ -111,12 +113,14 @@ class Revoker:
         expires = certain_expiry([block.program for block in token.blocks])
         store = self._opened()
         try:
-            return store.revoke(
+            revision = store.revoke(
                 token.canonical_revocation_ids[-1:], reason=_REASON, actor=actor, expires=expires
             )
         except StoreError:
             self.close()
             raise
+        self._revoked()
+        return revision
 
     def close(self) -> None:
         """Lets go of the store."""

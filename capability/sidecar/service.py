@@ -1,10 +1,12 @@
 """What decides in one process, whichever server asks it: keys, policies, the feed of revocations, the log."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Final
 
+from capability.errors import StoreError
 from capability.http.problems import Problem
 from capability.keys import PublicKey
 from capability.keyset import KeySet
@@ -184,7 +186,13 @@ class Service:
             return None
         from capability.store import open_store
 
-        return Revoker(lambda: open_store(url))
+        return Revoker(lambda: open_store(url), self._pull)
+
+    def _pull(self) -> None:
+        """Brings the copy up to date: what is revoked here is denied here before anybody is told."""
+        if self._feed is not None:
+            with contextlib.suppress(StoreError):  # it is counted, and the copy's age tells
+                self._feed.follower.poll()
 
     def _decision_log(self) -> LineLog | StoreLog | None:
         settings = self._settings

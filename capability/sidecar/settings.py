@@ -149,6 +149,7 @@ class Settings:
     keys: str | None = None
     keys_refresh: float = 300.0
     store: str | None = None
+    never_revoked: bool = False
     follow: bool = True
     poll: float = 0.5
     max_stale: float = 30.0
@@ -372,9 +373,8 @@ class _Table:
         return [_Table(f"{self.name}.{name} {at}", each, known) for at, each in enumerate(values, 1)]
 
 
-_NAMES: Final = tuple(
-    each.name for each in fields(Settings) if each.name not in ("listen", "routes", "prefixes")
-)
+_SAID_ELSEWHERE: Final = ("listen", "routes", "prefixes", "never_revoked")
+_NAMES: Final = tuple(each.name for each in fields(Settings) if each.name not in _SAID_ELSEWHERE)
 _API_NAMES: Final = tuple(each.name for each in fields(APISettings))
 _LISTENER_NAMES: Final = ("address", "serves", "behind", "paths", "mode", "public")
 _ROUTE_NAMES: Final = ("name", "host", "path", "policy", "application", "tenant", "on_stale")

@@ -54,7 +54,7 @@ class Client:
         guards = build_api(everything, ROOT.public_key, source or store)
         assert guards is not None
         self.board = Board(1)
-        revoker = None if store is None else Revoker(lambda: store)
+        revoker = None if store is None else Revoker(lambda: store, lambda: None)
         self.api = API(guards, lambda: ROOT.public_key, settings, self.board.row(0), revoker=revoker)
 
     def send(

@@ -69,7 +69,7 @@ def test_every_setting_is_explained() -> None:
     for cell in re.findall(r"^\| (.+?) \|", configuration, re.MULTILINE):
         table = next((each for each in rows if each and each in cell), "")
         rows[table] += cell
-    own = {each.name for each in fields(Settings)} - {"listen", "routes", "api", "prefixes"}
+    own = {each.name for each in fields(Settings)} - {"listen", "routes", "api", "prefixes", "never_revoked"}
     of_all_routes = {each.name for each in fields(RouteSettings)} - {"name", "host", "path"}
     assert named(rows[""]) == own | of_all_routes
     assert named(rows["[[serve.listen]]"]) == {"[[serve.listen]]", *_LISTENER_NAMES}

@@ -414,3 +414,56 @@ def test_a_configuration_that_cannot_be_used_is_refused_with_its_name(
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_without_a_store_it_goes_by_the_one_that_cap_revoke_makes_and_else_it_warns(tmp_path: Path) -> None:
+    token = mint()
+    settings = config("", TCP)
+    with sidecar(tmp_path, config=settings) as server:
+        assert "nothing is ever revoked" in server.errors.read_text()
+    with sidecar(tmp_path, config=settings, environment={"CAP_STORE": "none"}) as server:
+        assert "nothing is ever revoked" not in server.errors.read_text()
+        assert server.ask(token=token)[0] == 200
+    data = tmp_path / ".local/share/cap"
+    data.mkdir(parents=True)
+    with create_store(f"sqlite:///{data}/cap.db") as store:
+        store.revoke(ids(token)[:1])
+    with sidecar(tmp_path, config=settings) as server:
+        assert wait_until(lambda: server.ask(1, "/readyz")[0] == 200)
+        assert server.ask(token=token)[0] == 401
+
+
+@pytest.mark.parametrize("where", ["environment", "file"])
+def test_signed_revocations_are_not_passed_over(where: str, tmp_path: Path) -> None:
+    named = 'revocations = "revoked.cap"\n' if where == "file" else ""
+    (tmp_path / "cap.toml").write_text(f'{named}public_key = "{KEY}"\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "capability.cli", "serve", "--check"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(PROJECT),
+            "HOME": str(tmp_path),
+            **({"CAP_REVOCATIONS": "revoked.cap"} if where == "environment" else {}),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "signed revocations" in done.stderr
+
+
+def test_what_is_revoked_here_is_denied_here_from_then_on(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/cap.db"
+    create_store(url).close()
+    api = TCP + '[[serve.listen]]\naddress = "tcp:0"\nserves = "api"\n'
+    with sidecar(tmp_path, config=config(f'store = "{url}"\npoll = 5', api)) as server:
+        assert wait_until(lambda: server.ask(1, "/readyz")[0] == 200)
+        caller = mint('user("root"); right("cap", "revoke")')
+        for token in (mint(), mint()):
+            assert server.ask(token=token)[0] == 200
+            body = f"token={token}".encode()
+            sent = {"Content-Type": "application/x-www-form-urlencoded"}
+            status = server.ask(2, "/revoke", token=caller, method="POST", headers=sent, body=body)[0]
+            assert (status, server.ask(token=token)[0]) == (200, 401)
