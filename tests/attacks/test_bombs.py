@@ -10,6 +10,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def test_cross_join_stops_within_twice_its_deadline() -> None:
         best = min(best, time.process_time() - started)
         assert decision.code == "limit.time"
     assert best < 0.4
-    assert timed(data).code == "limit.steps"
+    assert timed(data).code in {"limit.steps", "limit.time"}  # whichever comes first on a busy machine
+    assert guard(limits=replace(GUARD_LIMITS, max_time=None)).check(data).code == "limit.steps"
 
 
 BOMBS: dict[str, Callable[[], list[Statement]]] = {
