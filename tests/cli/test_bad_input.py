@@ -20,6 +20,8 @@ TOKEN_COMMANDS = {
     "revoke": ("revoke", "{}", "--store", "sqlite:///cap.db"),
     "revoked": ("revoked", "{}"),
     "request": ("third-party", "request", "{}"),
+    # one that is not there, so that a token that is taken by mistake does not end the tests with it
+    "run": ("run", "--token", "{}", "--expires", "1h", "--", "no-such-program"),
     "append": ("third-party", "append", "{}", "--block", "block", "--external-key", "root.key.pub"),
 }
 VERIFYING = ("verify", "query", "revoke", "revoked")
@@ -253,6 +255,15 @@ def test_usage(attacked: Shell) -> None:
         ("third-party", "append", "token"),
         ("completion", "tcsh"),
         ("query",),
+        ("run",),
+        ("run", "--expires", "1h"),
+        ("run", "--token", "token", "--", "no-such-program"),
+        ("run", "--token", "token", "--expires", "1y", "--", "no-such-program"),
+        ("run", "--token", "token", "--expires", "1h", "--", "no-such-program"),
+        ("run", "--token", "token", "--expires", "1h", "--", ""),
+        ("run", "--expires", "1h", "--", "no-such-program"),
+        ("verify", "token", "--sidecar", "tcp:1"),
+        ("verify", "token", "--operation", "read", "--sidecar", "nonsense"),
     ):
         assert_failed(attacked.cap(*arguments), 2)
 
