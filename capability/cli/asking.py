@@ -5,13 +5,13 @@ takes longer than all the rest.
 """
 
 import json
-import os
 import re
 import socket
 from typing import Any, Final
 
 from capability.cli.failures import Exit, Failure, hint_for, usage
 from capability.cli.inputs import Session
+from capability.cli.options import on_command_line
 from capability.cli.output import Result
 
 TIMEOUT: Final = 10.0
@@ -49,7 +49,8 @@ def ask(
 
     `elsewhere` are the options that say by what is decided: with a sidecar, its configuration does.
     """
-    given = [name for name, value in elsewhere.items() if value and _named_here(name, value)]
+    # $CAP_STORE and its like are for other commands too
+    given = [name for name, value in elsewhere.items() if value and on_command_line(name, value)]
     if given:
         raise usage(
             "with --sidecar its own configuration decides, and nothing else can be said",
@@ -74,17 +75,6 @@ def ask(
     if last.get("decision") is True and len(answers) != len(asked):
         raise _strange()
     return _result(last)
-
-
-def _named_here(name: str, value: object) -> bool:
-    """True for what stands on the command line; CAP_STORE and its like are for other commands too."""
-    variables = {
-        "store": "CAP_STORE",
-        "revocations": "CAP_REVOCATIONS",
-        "revocations_key": "CAP_REVOCATIONS_KEY",
-        "revocations_name": "CAP_REVOCATIONS_NAME",
-    }
-    return name not in variables or os.environ.get(variables[name]) != value
 
 
 def _question(
@@ -161,6 +151,13 @@ def _post(address: str, path: str, body: bytes) -> dict[str, Any]:
         raise _strange()
     if found[1] == b"200":
         return answer
+    if found[1] == b"401":  # the API takes the token from the body: what asks for a header is the check
+        raise Failure(
+            Exit.USAGE,
+            "sidecar.refused",
+            "what answers at this address checks requests and takes no questions",
+            "name the address of `cap serve --api`, which is not that of --listen",
+        )
     detail = answer.get("detail")
     unavailable = found[1] == b"503"
     raise Failure(

@@ -10,7 +10,7 @@ from capability.cli.inputs import Session
 from capability.cli.options import store_option
 from capability.cli.output import Result, one_line, print_lines
 from capability.cli.progress import is_json, progress
-from capability.cli.stores import url_for_reading
+from capability.cli.stores import url_for_listing
 
 if TYPE_CHECKING:
     from capability.store import Store
@@ -138,7 +138,7 @@ def open_existing(session: Session, flag: str | None) -> "Store":
     """Opens the store that is configured, or the user's own; raises Failure when there is none."""
     from capability.store import open_store
 
-    url = url_for_reading(session, flag)
+    url = url_for_listing(session, flag)
     if url is None:
         raise Failure(
             Exit.STORE,

@@ -1,5 +1,6 @@
 """Options that several commands have."""
 
+import os
 from typing import TYPE_CHECKING, Final
 
 from capability.cli.declared import Argument, Option, Options
@@ -103,6 +104,17 @@ request_options: Final = Options(
     ),
 )
 """What states a request. Several values of one are several requests."""
+
+
+_VARIABLES: Final = {each.name: each.envvar for each in (store_option, *revocations_options) if each.envvar}
+
+
+def on_command_line(name: str, value: object) -> bool:
+    """True for the value of an option that stands on the command line, and is not its variable's.
+
+    The same text in both places counts as the variable's.
+    """
+    return name not in _VARIABLES or os.environ.get(_VARIABLES[name]) != value
 
 
 def narrowing(

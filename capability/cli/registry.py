@@ -16,7 +16,7 @@ from capability.cli.options import raw_option, root_options, store_option
 from capability.cli.output import Result, one_line, print_lines
 from capability.cli.progress import is_json, progress
 from capability.cli.registering import parse_owner
-from capability.cli.stores import url_for_reading
+from capability.cli.stores import url_for_listing
 
 if TYPE_CHECKING:
     from capability.store import Record, Selection, Store
@@ -73,7 +73,7 @@ def list_(
         expires_after=None if until is None else now,
         expires_before=now + until if isinstance(until, timedelta) else until,
     )
-    url = url_for_reading(session, store)
+    url = url_for_listing(session, store)
     records: tuple[Record, ...] = ()
     notes: tuple[str, ...] = ()
     if url is None:
@@ -119,7 +119,7 @@ def show(
     if not token.startswith(ID_PREFIX):
         chain, notes = chain_of(session, token, public_key, keys, raw=raw)
         root = chain.ids[0]
-    url = url_for_reading(session, store)
+    url = url_for_listing(session, store)
     found: Record | None = None
     if url is not None:
         with open_store(url) as opened:

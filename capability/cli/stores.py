@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from capability.cli.failures import Exit, Failure, usage
 from capability.cli.inputs import Session
 from capability.cli.keyfiles import public_key
-from capability.configuration import default_store, has_password
+from capability.cli.options import on_command_line
+from capability.configuration import NO_STORE, default_store, has_password
 
 if TYPE_CHECKING:
     from capability.keys import PublicKey
@@ -20,7 +21,7 @@ def open_for_writing(session: Session, flag: str | None) -> "Store":
     """Opens the store, and makes it where there is none."""
     from capability.store import create_store
 
-    url = _configured(session, flag)
+    url = _demanded(session, flag)
     if url is None:
         path = default_store()
         try:
@@ -34,16 +35,19 @@ def open_for_writing(session: Session, flag: str | None) -> "Store":
 
 
 def open_if_configured(session: Session, flag: str | None) -> "Store | None":
-    """Opens the store, and makes it where there is none; None where nobody named one."""
-    return None if _configured(session, flag) is None else open_for_writing(session, flag)
+    """Opens the store, and makes it where there is none; None where nobody named one, or it is `none`."""
+    return None if _configured(session, flag) in (None, NO_STORE) else open_for_writing(session, flag)
 
 
 def url_for_reading(session: Session, flag: str | None) -> str | None:
     """Returns the URL of the store, or None when none is configured and the user's own was never made.
 
-    One that is configured must be there: a store that is gone must not read as "nothing is revoked".
+    None too where the store is said to be `none`. One that is configured must be there: a store that is gone
+    must not read as "nothing is revoked".
     """
     url = _configured(session, flag)
+    if url == NO_STORE:
+        return None
     if url is None:
         path = default_store()
         return f"sqlite:///{path}" if path.exists() else None
@@ -51,6 +55,12 @@ def url_for_reading(session: Session, flag: str | None) -> str | None:
 
     check_url(url)  # a URL that is none is a mistake of the caller, and no store that is down
     return url
+
+
+def url_for_listing(session: Session, flag: str | None) -> str | None:
+    """Returns what `url_for_reading` does; raises Failure for `none`, which has nothing to be listed."""
+    _demanded(session, flag)
+    return url_for_reading(session, flag)
 
 
 def revocation_source(
@@ -63,11 +73,18 @@ def revocation_source(
     *,
     registered_only: bool,
 ) -> "DeferredStore | DeferredRevocations | None":
-    """Returns what a decision goes by: a store, or a signed file. What is named beside the command wins.
+    """Returns what a decision goes by: a store, or a signed file.
 
-    With `registered_only` that is a store, which refuses what it has no record of.
+    What is named beside the command wins over the environment, and that over cap.toml. With
+    `registered_only` it is a store, which refuses what it has no record of.
     Raises Failure where both are named at once: one of them would be passed over.
     """
+    if revocations is not None and store is not None:
+        named = on_command_line("revocations", revocations), on_command_line("store", store)
+        if named == (True, False):
+            store = None
+        elif named == (False, True):
+            revocations = None
     if revocations is None and store is None:
         revocations, store = session.config.revocations, session.config.store
     if revocations is not None and store is not None:
@@ -128,12 +145,18 @@ class AtLeast:
         self._revision = revision
 
     def status(self, revocation_ids: Sequence[bytes]) -> "RevocationStatus":
-        """Returns what the source answers; raises StoreRolledBack where it is behind."""
-        from capability.errors import StoreRolledBack
+        """Returns what the source answers; raises StoreUnavailable where it is behind.
+
+        It may be a copy that lags: that it ever had the revision, nobody has seen here.
+        """
+        from capability.errors import StoreUnavailable
 
         status = self._source.status(revocation_ids)
         if status.revision < self._revision:
-            raise StoreRolledBack(self._revision, status.revision)
+            raise StoreUnavailable(
+                f"the store is at revision {status.revision}, and revision {self._revision} was asked for",
+                code="store.unavailable.behind",
+            )
         return status
 
 
@@ -145,6 +168,18 @@ def no_store() -> Failure:
         "there is no store that could tell what is registered, or its revision",
         "name one with --store",
     )
+
+
+def _demanded(session: Session, flag: str | None) -> str | None:
+    """Returns the URL that is configured, if one is; raises Failure where that is `none`."""
+    url = _configured(session, flag)
+    if url == NO_STORE:
+        raise usage(
+            f"the store is {NO_STORE!r}, and this command needs one",
+            "name one with --store; `cap mint --no-store` does without",
+            "usage.no_store",
+        )
+    return url
 
 
 def _configured(session: Session, flag: str | None) -> str | None:

@@ -123,7 +123,8 @@ def _postgres() -> "ModuleType":
         from capability.store import postgres
     except ImportError as error:
         raise StoreUnavailable(
-            "a store in PostgreSQL needs psycopg: pip install 'capability-tokens[postgres]'"
+            "a store in PostgreSQL needs psycopg, which capability-tokens[postgres] brings",
+            code="store.unavailable.postgres",
         ) from error
     return postgres
 
@@ -143,6 +144,7 @@ def _redis() -> "ModuleType":
         from capability.store.redis import store
     except ImportError as error:
         raise StoreUnavailable(
-            "a store in Redis needs the package redis: pip install 'capability-tokens[redis]'"
+            "a store in Redis needs the package redis, which capability-tokens[redis] brings",
+            code="store.unavailable.redis",
         ) from error
     return store

@@ -50,6 +50,15 @@ def test_a_sidecar_exits_as_cap_does_itself(issuer: Shell, server: Sidecar) -> N
     assert (found.exit, found.json["outcome"]) == (0, "allowed")
 
 
+def test_the_listener_of_the_check_is_told_from_that_of_the_api(issuer: Shell, server: Sidecar) -> None:
+    run = issuer.cap("verify", "token", "-o", "read", "--sidecar", server.addresses[0])
+    assert (run.exit, run.stdout) == (2, b"")
+    assert run.stderr.splitlines() == [
+        "error: what answers at this address checks requests and takes no questions",
+        "hint: name the address of `cap serve --api`, which is not that of --listen",
+    ]
+
+
 def test_asking_loads_nothing_that_decides(issuer: Shell, server: Sidecar) -> None:
     program = (
         "import sys; from capability.cli import main; a = '-a', 'orders', '-o', 'read';"

@@ -108,6 +108,21 @@ def test_a_store_and_a_file_at_once(branch: Shell) -> None:
     run = branch.cap("verify", "token", "--revocations", "list", "--store", "sqlite:///cap.db")
     assert run.exit == 2
     assert "both a store and signed revocations" in run.stderr
+    run = branch.cap("verify", "token", env={"CAP_REVOCATIONS": "list", "CAP_STORE": "sqlite:///cap.db"})
+    assert run.exit == 2
+    assert "both a store and signed revocations" in run.stderr
+
+
+@pytest.mark.parametrize("more", [{}, {"CAP_REVOCATIONS": "gone"}])
+def test_a_flag_wins_over_the_environment(branch: Shell, more: dict[str, str]) -> None:
+    """What the variable names is not there, so that asking it would be an error."""
+    branch.ok("revoked", "export", "--out", "list", "--valid-for", "1d", "--store", "sqlite:///cap.db")
+    elsewhere = {"CAP_STORE": "sqlite:///gone.db", **more}
+    for application in (("-a", "orders"), ("-aorders",)):  # both ways to read a command line
+        request = ("verify", "token", "-o", "read", *application)
+        branch.ok(*request, "--revocations", "list", env=elsewhere)
+        branch.ok(*request, "--store", "sqlite:///cap.db", env={"CAP_REVOCATIONS": "gone"})
+        assert branch.cap(*request, env=elsewhere).exit != 0
 
 
 def test_a_store_behind_a_revision(branch: Shell) -> None:
