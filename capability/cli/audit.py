@@ -162,7 +162,9 @@ def _parse_head(text: str) -> tuple[str, int, str]:
 def _as_line(data: dict[str, Any]) -> str:
     parts = [str(data.get("at", ""))[:19] + "Z", str(data.get("action", ""))]
     for name in _SHOWN:
-        if name in data:
+        if name == "until" and isinstance(data.get(name), str):
+            parts.append(f"until {data[name][:19]}Z")  # the trail has UTC, to the microsecond
+        elif name in data:
             parts.append(str(data[name]) if name in _SAID_ALONE else f"{name.replace('_', ' ')} {data[name]}")
     ids = data.get("revocation_ids")
     if "record" not in data and isinstance(ids, list):

@@ -95,6 +95,12 @@ def add(
     _check_issuer(issuer)
     public = read_public_key(key)
     known = read_key_set(file) if Path(file).exists() else KeySet(())
+    there = [each.key_id for each in known if each.key == public and each.key_id is not None]
+    if there and not without_id:
+        raise usage(
+            f"the key is in the set already, with the key id {there[0]}",
+            f"`cap mint --key-id {there[0]}` names it; a key has one id",
+        )
     if not without_id and key_id is None:
         key_id = max((each.key_id for each in known if each.key_id is not None), default=0) + 1
     new = _checked(lambda: KeySet([*known, KeyEntry(public, key_id, issuer)]))

@@ -2,19 +2,26 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from capability.cli import keyfiles
 from capability.cli.audit import open_existing
-from capability.cli.failures import usage
+from capability.cli.failures import Exit, Failure, usage
 from capability.cli.group import command
 from capability.cli.inputs import Session
 from capability.cli.moments import parse_moment, rfc_3339
 from capability.cli.options import private_key_option, root_options, store_option
 from capability.cli.output import Result, write_file
 from capability.datalog.terms import DATE_MAX
+
+_DELTA_HINTS: Final = {
+    "revocations.signature": "name the private key that signed that file with --private-key",
+    "revocations.name": "name the list of that file with --name",
+    "revocations.expired": "export a full list: leave --delta-from out",
+}
+"""What to try where `--delta-from` is refused: the options of a verifier are not those of who signs."""
 
 
 @command(
@@ -50,6 +57,7 @@ def export(
     --valid-for a verifier that got nothing newer denies, so export more often than that. --private-key may be
     a key for this alone, and should be: it is used every day.
     """
+    from capability.errors import SignedRevocationsError
     from capability.store.signed import SignedRevocations, export_delta, export_full
 
     lasts = parse_moment(valid_for, "--valid-for")
@@ -61,7 +69,13 @@ def export(
         raise usage("--name has more than 255 bytes", "choose a shorter one")
     key = keyfiles.private_key(session, private_key)
     if delta_from is not None:
-        before = SignedRevocations.load(delta_from, key.public_key, name=name)
+        try:
+            before = SignedRevocations.load(delta_from, key.public_key, name=name)
+        except SignedRevocationsError as error:
+            hint = _DELTA_HINTS.get(error.code)
+            if hint is None:
+                raise
+            raise Failure(Exit.STORE, error.code, str(error), hint) from error
         since, name = before.revision(), before.name
     with open_existing(session, store) as opened:
         if since is None:

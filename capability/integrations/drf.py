@@ -14,7 +14,6 @@ from typing import Any
 
 from capability.errors import AuthorizationError
 from capability.http.problems import NO_TOKEN, Problem, problem_of_error
-from capability.integrations.django import admit, answer, gate
 from capability.integrations.extras import extra
 from capability.integrations.gate import Grant, Refused
 
@@ -27,6 +26,8 @@ with extra("drf"):
     from rest_framework.settings import api_settings
     from rest_framework.views import APIView
     from rest_framework.views import exception_handler as default_handler
+
+    from capability.integrations.django import admit, answer, gate
 
 __all__ = ["CapAuthentication", "CapUser", "Requires", "exception_handler"]
 

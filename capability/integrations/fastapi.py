@@ -14,7 +14,6 @@ from capability.guard import Guard
 from capability.integrations.asgi import Access, Scope
 from capability.integrations.extras import extra
 from capability.integrations.gate import Gate, Grant, Refused
-from capability.integrations.starlette import HTTPRefused, answer_errors
 
 with extra("fastapi"):
     from fastapi import FastAPI
@@ -22,6 +21,8 @@ with extra("fastapi"):
     from fastapi.security import SecurityScopes
     from fastapi.security.base import SecurityBase
     from starlette.requests import HTTPConnection
+
+    from capability.integrations.starlette import HTTPRefused, answer_errors
 
 __all__ = ["CapSecurity", "Grant"]
 

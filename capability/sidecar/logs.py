@@ -152,7 +152,7 @@ def line_of(moment: datetime, decision: Decision, original: Original, route: str
         "outcome": decision.outcome.value,
         "route": route,
         "method": original.method,
-        "host": original.host,
+        "host": original.host or None,
         "path": original.target.partition("?")[0],
         "client": original.client,
         "subject": decision.subject,

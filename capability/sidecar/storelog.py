@@ -99,7 +99,7 @@ class StoreLog:
         details = {
             "route": route,
             "method": original.method,
-            "host": original.host,
+            "host": original.host or None,
             "path": original.target.partition("?")[0],
             "client": original.client,
         }

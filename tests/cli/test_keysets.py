@@ -64,6 +64,7 @@ def test_the_trail_tells_of_keys_and_never_has_a_private_one(shell: Shell) -> No
     ]
     shown = shell.ok("audit", "list", "--action", "key")
     assert f"key  retired  {made}  key id 1  until " in shown
+    assert "+00:00" not in shown
     secret = (shell.folder / "a.key").read_text().strip().partition("/")[2]
     kept = b"".join(each.read_bytes() for each in shell.folder.glob("cap.db*"))
     assert secret.encode() not in kept
@@ -120,3 +121,11 @@ def test_what_cannot_be_done_changes_nothing(issuer: Shell, command: tuple[str, 
     issuer.ok("keys", "add", "keys.json", ROOT_PUBLIC)
     assert_failed(issuer.cap("keys", *command), code)
     assert [each.key_id for each in KeySet.from_json((issuer.folder / "keys.json").read_text())] == [1]
+
+
+@pytest.mark.parametrize("words", [(), ("--key-id", "7")])
+def test_a_key_that_is_in_the_set_is_told_by_its_id(issuer: Shell, words: tuple[str, ...]) -> None:
+    issuer.ok("keys", "add", "keys.json", "root.key.pub")
+    run = issuer.cap("keys", "add", "keys.json", "root.key.pub", *words)
+    assert run.exit == 2
+    assert "error: the key is in the set already, with the key id 1\n" in run.stderr

@@ -104,6 +104,17 @@ def test_exports_that_are_asked_for_wrongly(branch: Shell, arguments: tuple[str,
     assert not (branch.folder / "list").exists()
 
 
+def test_a_delta_from_a_file_of_another_key(branch: Shell) -> None:
+    branch.write("other.key", OTHER.text(), mode=0o600)
+    export = ("revoked", "export", "--valid-for", "1d", "--store", "sqlite:///cap.db")
+    branch.ok(*export, "--out", "list")
+    run = branch.cap(*export, "--out", "delta", "--delta-from", "list", "--private-key", "other.key")
+    assert (run.exit, (branch.folder / "delta").exists()) == (5, False)
+    assert (
+        run.stderr.splitlines()[-1] == "hint: name the private key that signed that file with --private-key"
+    )
+
+
 def test_a_store_and_a_file_at_once(branch: Shell) -> None:
     run = branch.cap("verify", "token", "--revocations", "list", "--store", "sqlite:///cap.db")
     assert run.exit == 2

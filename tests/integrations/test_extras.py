@@ -11,9 +11,11 @@ import pytest
     [
         ("starlette", "starlette", "starlette"),
         ("fastapi", "fastapi", "fastapi"),
+        ("fastapi", "starlette", "fastapi"),
         ("flask", "flask", "flask"),
         ("django", "django", "django"),
         ("drf", "rest_framework", "drf"),
+        ("drf", "django", "drf"),
         ("grpc", "grpc", "grpc"),
         ("celery", "celery", "celery"),
         ("mcp", "fastmcp", "mcp"),
@@ -23,4 +25,6 @@ def test_a_missing_framework_names_its_extra(module: str, missing: str, extra: s
     program = f"import sys; sys.modules[{missing!r}] = None; import capability.integrations.{module}"
     failed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert failed.returncode == 1
-    assert f"pip install 'capability-tokens[{extra}]'" in failed.stderr.splitlines()[-1]
+    last = failed.stderr.splitlines()[-1]
+    assert f"pip install 'capability-tokens[{extra}]'" in last
+    assert last.count("capability-tokens[") == 1

@@ -46,6 +46,24 @@ def finish(process: subprocess.Popen[str]) -> str:
 # What the file is
 
 
+def test_a_new_file_is_its_owner_s_alone(tmp_path: Path) -> None:
+    """So are the write-ahead log and its index. A mode that somebody chose stays."""
+    path = tmp_path / "cap.db"
+    before = os.umask(0)
+    try:
+        create(path)
+        with SQLiteStore(path) as store:
+            store.revoke([A])
+            assert {
+                each.name: oct(each.stat().st_mode & 0o777) for each in tmp_path.iterdir()
+            } == dict.fromkeys(("cap.db", "cap.db-wal", "cap.db-shm"), "0o600")
+    finally:
+        os.umask(before)
+    path.chmod(0o640)
+    create(path)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_the_file_says_what_it_is(path: Path) -> None:
     connection = sqlite3.connect(path)
     try:

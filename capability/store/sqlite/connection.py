@@ -32,11 +32,23 @@ def create(path: Path) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise StoreUnavailable(f"there is no folder {str(folder)!r} for the store")
-    with translated(path), _connection(path, mode="rwc") as connection:
+    _make_private(path)
+    with translated(path), _connection(path, mode="rw") as connection:
         version_of(connection, path, blank_is_new=True)  # someone else's file is not touched
         if pragma(connection, "journal_mode") != "wal":
             _enter_wal(connection)
         migrate(connection, path, blank_is_new=True)
+
+
+def _make_private(path: Path) -> None:
+    """Makes an empty file of mode 0600 where there is none; SQLite gives its log and index the same mode.
+
+    INVARIANT: a file that is there is not opened, since closing it would drop this process's locks on it.
+    """
+    try:
+        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError:
+        return  # it is there, or cannot be made, which SQLite then says
 
 
 class SharedConnection:
