@@ -139,6 +139,7 @@ def _checked(settings: "Settings") -> Result:
     from capability.sidecar.keysource import KeySource, KeysUnavailable
     from capability.sidecar.settings import SettingsError
 
+    _check_packages(settings)
     notes: list[str] = []
 
     def note(route: str, warning: str) -> None:
@@ -201,6 +202,22 @@ def _checked(settings: "Settings") -> Result:
         "warnings": notes,
     }
     return Result("\n".join(lines), data, notes=tuple(notes))
+
+
+def _check_packages(settings: "Settings") -> None:
+    """Raises Failure where a package is missing without which what is configured cannot be served."""
+    from importlib.util import find_spec
+
+    from capability.sidecar.settings import Serves
+
+    wanted = [("httptools", "sidecar")]
+    if any(each.serves is Serves.GRPC for each in settings.listen):
+        wanted += [("grpc", "grpc"), ("envoy", "grpc")]
+    for name, extra in wanted:
+        if find_spec(name) is None:
+            raise usage(
+                f"the sidecar needs {name}", f"pip install 'capability-tokens[{extra}]'", "sidecar.missing"
+            )
 
 
 def _refused(error: Exception) -> Failure:

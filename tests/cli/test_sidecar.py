@@ -1,5 +1,6 @@
 """`cap verify --sidecar` and `cap run`: what they answer, what they hand on, and what they do not load."""
 
+import importlib.util
 import signal
 import socket
 import subprocess
@@ -159,3 +160,26 @@ def test_what_cannot_be_run(
     assert (run.exit, run.stdout) == (exit_code, b"")
     assert said in run.stderr.lower()
     assert text not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "extra"),
+    [
+        ("httptools", (), "sidecar"),
+        ("grpc", ("--grpc", "tcp:0"), "grpc"),
+        ("envoy", ("--grpc", "tcp:0"), "grpc"),
+    ],
+)
+def test_a_check_says_what_serving_would_miss(
+    issuer: Shell, monkeypatch: pytest.MonkeyPatch, module: str, words: tuple[str, ...], extra: str
+) -> None:
+    find = importlib.util.find_spec
+    check = ("serve", "--check", "--listen", "tcp:0", *words)
+    issuer.ok(*check)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else find(name))
+    run = issuer.cap(*check)
+    assert (run.exit, run.stdout) == (2, b"")
+    assert run.stderr.splitlines() == [
+        f"error: the sidecar needs {module}",
+        f"hint: pip install 'capability-tokens[{extra}]'",
+    ]
