@@ -45,6 +45,8 @@ __all__ = ["CacheLimits", "Clock", "Guard", "GuardStats", "RequestForm"]
 Clock: TypeAlias = Callable[[], float | datetime]
 """Tells the time: seconds since 1970, or an aware datetime."""
 
+TOKEN_TYPES: Final = (str, bytes)
+"""What a token may come as: its text, or its bytes."""
 _TIME: Final = DEFAULT_VOCABULARY.time
 
 
@@ -243,7 +245,7 @@ class Guard:
         setup = self._setup
         moment = self._clock()
         now = int(moment) if type(moment) is float and 0 <= moment <= DATE_MAX else _seconds(moment)
-        if not isinstance(token, str | bytes):
+        if not isinstance(token, TOKEN_TYPES):
             raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
         known = setup.known.get(token)
         values = (operation, application, resource, tenant)
@@ -335,9 +337,13 @@ class Guard:
         else:
             status, age = UNASKED, 0.0
         try:
-            outcome, derived = form.decide(now, values)
+            derived: Any = form.run(form.table, now, *values)
         except (Unsure, MemoryError, RecursionError):
             return None
+        if not derived[1] and form.holds[derived[0]]:
+            outcome = Outcome.ALLOWED
+        else:
+            outcome, derived = form.refusal(now, derived)
         self._fast += 1
         if outcome is Outcome.ALLOWED:
             self._allowed += 1
@@ -397,7 +403,7 @@ class RequestForm:
         setup = guard._setup
         moment = guard._clock()
         now = int(moment) if type(moment) is float and 0 <= moment <= DATE_MAX else _seconds(moment)
-        if not isinstance(token, str | bytes):
+        if not isinstance(token, TOKEN_TYPES):
             raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
         types = tuple(map(type, values))
         if types != shape.types:

@@ -69,10 +69,11 @@ class Form:
         "_answering",
         "_answers",
         "_judge",
-        "_run",
-        "_table",
+        "holds",
+        "run",
         "shape",
         "size",
+        "table",
     )
 
     def __init__(self, residual: "Residual", plan: Plan, shape: RequestShape, patterns: Patterns) -> None:
@@ -83,23 +84,28 @@ class Form:
         self._answers: tuple[Any, ...] = (
             residual.answers if residual.answering else patterns.select(residual.answers)
         )
-        self._run = residual.run
-        self._table = residual.table
+        self.run = residual.run
+        self.table = residual.table
         judge = residual.kin.judge
         if judge is None or not judge.shared:
             judge = residual.kin.judge = _Judge(residual, plan)
         self._judge: _Judge = judge
+        self.holds = judge.holds
+        """Whether each policy allows, by its index."""
 
     def decide(self, now: int, values: tuple[Any, ...]) -> tuple[Outcome, Any]:
         """Returns ALLOWED, DENIED or EXPIRED, and for `answers` what is to be answered.
 
         Raises Unsure where the engine must decide.
         """
-        found = self._run(self._table, now, *values)
-        policy, failed = found[0], found[1]
-        if not failed and self._judge.holds[policy]:
+        found = self.run(self.table, now, *values)
+        if not found[1] and self.holds[found[0]]:
             return Outcome.ALLOWED, found
-        return self._judge.refusal(policy, failed, self._table, now), _NONE
+        return self.refusal(now, found)
+
+    def refusal(self, now: int, found: Any) -> tuple[Outcome, Any]:
+        """Returns what `decide` does, where `run` found no policy that holds without a failed check."""
+        return self._judge.refusal(found[0], found[1], self.table, now), _NONE
 
     def answers(self, derived: Any) -> tuple[Answer, ...]:
         """Returns the answers of a decision from what `decide` gave beside its outcome."""
