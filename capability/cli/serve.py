@@ -44,7 +44,9 @@ _HINT: Final = "see the example in docs/sidecar.md"
 )
 @click.option("--admin", metavar="ADDRESS", help="Where /livez, /readyz, /metrics and /status are served.")
 @click.option(
-    "--api", metavar="ADDRESS", help="Where AuthZEN, introspection, revocation and keys are served."
+    "--api",
+    metavar="ADDRESS",
+    help="Where AuthZEN, introspection, revocation, token exchange and keys are served.",
 )
 @click.option("--grpc", metavar="ADDRESS", help="Where Envoy's ext_authz over gRPC is served.")
 @click.option("--public", is_flag=True, help="Let other hosts connect to a tcp: address.")

@@ -1,4 +1,4 @@
-"""The API listener: AuthZEN evaluations, introspection, revocation, and the keys.
+"""The API listener: AuthZEN evaluations, introspection, revocation, token exchange, and the keys.
 
 It is apart from the check, which takes every path. What is decided here is decided by guards too: about the
 tokens that are asked about, and about those who ask.
@@ -18,10 +18,10 @@ from capability.http.bearer import MalformedRequest, bearer_token
 from capability.http.problems import NO_TOKEN, OF_OUTCOME, Problem, malformed, problem_of
 from capability.keys import PublicKey
 from capability.keyset import KeySet
-from capability.sidecar import authzen, oauth
+from capability.sidecar import authzen, exchange, oauth
 from capability.sidecar.apiguards import APIGuards
 from capability.sidecar.authzen import Semantic
-from capability.sidecar.bodies import WrongMediaType, read_form, read_json
+from capability.sidecar.bodies import WrongMediaType, read_fields, read_form, read_json
 from capability.sidecar.check import NO_LOG, DecisionLog
 from capability.sidecar.messages import Answer, BadRequest, Headers
 from capability.sidecar.profiles import Original
@@ -42,6 +42,8 @@ REVISION: Final = b"x-cap-revision"
 _REQUEST_ID: Final = b"x-request-id"
 _MAX_REQUEST_ID: Final = 128
 _NO_STORE: Final = (b"cache-control", b"no-store")
+_NO_CACHE: Final = (b"pragma", b"no-cache")
+"""What RFC 6749 wants beside `no-store` of an answer that holds a token."""
 _RETRY: Final = OF_OUTCOME[Outcome.STORE_UNAVAILABLE]
 _NOT_JSON: Final = Problem(
     name="media-type", status=415, title="Another media type is needed", detail="the body must be {}"
@@ -187,10 +189,8 @@ class API:
             }, None
         form, values = self._forms.of(question)
         decision = form.check(question.token, *values)
-        if not self._logged(decision, request, "api"):
-            self._count("log_full", started)
+        if not self._logged(decision, request, "api", started):
             return {"decision": False, "context": {"decision_id": decision.decision_id}}, NO_LOG
-        self._count(decision.outcome.value, started)
         context: dict[str, Any] = {"outcome": decision.outcome.value, "decision_id": decision.decision_id}
         if request.explains:
             context["decision"] = decision.to_dict()
@@ -231,15 +231,30 @@ class API:
             raise _Refused(_RETRY) from error
         return Answer(HTTPStatus.OK, (_NO_STORE, (REVISION, b"%d" % revision)))
 
+    def _exchange(self, request: _Request) -> Answer:
+        started = perf_counter_ns()
+        try:
+            wanted = exchange.wanted_of(read_fields(request.headers, request.body))
+            return _json(exchange.exchanged(self._guards.tokens, self._keys(), wanted), _NO_CACHE)
+        except oauth.Undecided as error:
+            self._logged(error.decision, request, "api exchange", started)
+            raise _Refused(problem_of(error.decision)) from error
+        except (exchange.Refused, oauth.Inactive, BadRequest) as error:
+            if isinstance(error, oauth.Inactive) and not error.decision.allowed:
+                self._logged(error.decision, request, "api exchange", started)
+            return _json(exchange.refusal_of(error), _NO_CACHE, status=HTTPStatus.BAD_REQUEST)
+
     def _caller(self, request: _Request, operation: str, presented: str | None = None) -> Decision:
         """Returns the decision that lets the caller do this; raises _Refused and MalformedRequest."""
+        started = perf_counter_ns()
         token = bearer_token(
             value.decode("latin-1") for name, value in request.headers if name.lower() == b"authorization"
         )
         if token is None:
+            self._count("no_token", started)
             raise _Refused(NO_TOKEN)
         decision = self._callers.check(token, oauth.APPLICATION, operation, token == presented)
-        if not self._logged(decision, request, "api callers"):
+        if not self._logged(decision, request, "api callers", started):
             raise _Refused(NO_LOG)
         if not decision.allowed:
             raise _Refused(problem_of(decision, (operation,)))
@@ -258,10 +273,12 @@ class API:
 
     # What all have in common.
 
-    def _logged(self, decision: Decision, request: _Request, route: str) -> bool:
-        if self._log is None:
-            return True
-        return self._log.offer(decision, Original("POST", request.path, "", request.peer), route)
+    def _logged(self, decision: Decision, request: _Request, route: str, started: int) -> bool:
+        """Counts a decision and has it logged; returns False when no yes may leave without."""
+        original = Original("POST", request.path, "", request.peer)
+        kept = self._log is None or self._log.offer(decision, original, route)
+        self._count(decision.outcome.value if kept else "log_full", started)
+        return kept
 
     def _count(self, reason: str, started: int) -> None:
         self._tally.answered(reason, perf_counter_ns() - started)
@@ -271,9 +288,9 @@ class API:
         return Answer(problem.status, tuple(headers), problem.body())
 
 
-def _json(value: Mapping[str, Any]) -> Answer:
+def _json(value: Mapping[str, Any], *more: tuple[bytes, bytes], status: HTTPStatus = HTTPStatus.OK) -> Answer:
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
-    return Answer(HTTPStatus.OK, ((b"content-type", b"application/json"), _NO_STORE), body)
+    return Answer(status, ((b"content-type", b"application/json"), _NO_STORE, *more), body)
 
 
 def _is_plain(value: bytes) -> bool:
@@ -286,5 +303,6 @@ _PATHS: Final[Mapping[str, tuple[str, Callable[[API, _Request], Answer]]]] = {
     authzen.CONFIGURATION: ("GET", API._configuration),
     oauth.INTROSPECT: ("POST", API._introspect),
     oauth.REVOKE: ("POST", API._revoke),
+    exchange.TOKEN: ("POST", API._exchange),
     WEB_KEYS: ("GET", API._web_keys),
 }

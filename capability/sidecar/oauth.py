@@ -7,12 +7,12 @@ it was narrowed from. Whoever means all of a chain has `cap revoke`, or presents
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from capability.decision import Decision, Outcome
 from capability.errors import CapabilityError, StoreError
 from capability.guard import Guard
-from capability.inspection import certain_expiry, remaining
+from capability.inspection import Remaining, certain_expiry, remaining
 from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.prefixes import split_prefix
@@ -61,8 +61,25 @@ class Undecided(Exception):
         self.decision = decision
 
 
-def introspect(guard: Guard, keys: KeySet | PublicKey, text: str) -> Mapping[str, Any]:
-    """Returns what RFC 7662 says of a token; raises Undecided.
+class Inactive(Exception):
+    """A token is no good, for whatever reason; the decision has it, unless that is the time alone."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.reason)
+        self.decision = decision
+
+
+class Active(NamedTuple):
+    """A token that is good, behind its prefix; `left` is what can be read of what it still allows."""
+
+    prefix: str
+    token: Biscuit
+    decision: Decision
+    left: Remaining
+
+
+def active(guard: Guard, keys: KeySet | PublicKey, text: str) -> Active:
+    """Returns a token that is genuine, not revoked, and valid now; raises Undecided and Inactive.
 
     `guard` looks at signatures, revocations and the time; its policy lets everything genuine in. What a token
     was narrowed to is no reason to be inactive: that depends on what is asked of it.
@@ -72,12 +89,21 @@ def introspect(guard: Guard, keys: KeySet | PublicKey, text: str) -> Mapping[str
         raise Undecided(decision)
     token = verified(guard, keys, text) if decision.outcome in _GENUINE else None
     if token is None:
-        return INACTIVE
+        raise Inactive(decision)
     left = remaining([block.program for block in token.blocks])
     now = decision.decided_at
     if (left.expires is not None and now > left.expires) or (
         left.not_before is not None and now < left.not_before
     ):
+        raise Inactive(decision)
+    return Active(split_prefix(text, guard.prefixes)[0], token, decision, left)
+
+
+def introspect(guard: Guard, keys: KeySet | PublicKey, text: str) -> Mapping[str, Any]:
+    """Returns what RFC 7662 says of a token; `guard` is as for `active`. Raises Undecided."""
+    try:
+        _, token, decision, left = active(guard, keys, text)
+    except Inactive:
         return INACTIVE
     ids = [each.hex() for each in token.canonical_revocation_ids]
     found: dict[str, Any] = {
@@ -87,7 +113,7 @@ def introspect(guard: Guard, keys: KeySet | PublicKey, text: str) -> Mapping[str
         "exp": None if left.expires is None else int(left.expires.timestamp()),
         "nbf": None if left.not_before is None else int(left.not_before.timestamp()),
         "jti": ids[-1],
-        "scope": _scope(left.operations),
+        "scope": scope_of(left.operations),
         "aud": None if left.applications is None else list(left.applications),
         "cap_resources": None if left.resources is None else list(left.resources),
         "cap_tenants": None if left.tenants is None else list(left.tenants),
@@ -144,7 +170,7 @@ def verified(guard: Guard, keys: KeySet | PublicKey, text: str) -> Biscuit | Non
         return None
 
 
-def _scope(operations: Sequence[str] | None) -> str | None:
+def scope_of(operations: Sequence[str] | None) -> str | None:
     """Returns operations as a scope; None where there is no limit, or one that no scope can say."""
     if operations is None or any(not each or " " in each or not each.isprintable() for each in operations):
         return None
