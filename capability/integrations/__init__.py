@@ -7,6 +7,7 @@ gate           from a request's credentials to a Grant, or a refusal
 asgi           any ASGI application
 starlette      `requires` for its endpoints
 fastapi        a security dependency, and its place in OpenAPI
+litestar       a plugin, and guards of routes
 flask          `require` for views, before_request for all
 django         a middleware and `requires`; drf for its REST framework
 grpc, grpc_aio interceptors of servers

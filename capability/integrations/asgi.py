@@ -74,7 +74,7 @@ class CapMiddleware:
     A request needs the operation of its method ("read" for GET, HEAD and OPTIONS, else "write"; a WebSocket
     needs both), or what `operations(scope)` returns. Paths of `public` need no token, and neither does what
     is below one of them that ends in a slash. `application` is stated of each request, and so is
-    `resource(scope)` (the path, if None) and `facts(scope)`.
+    `resource(scope)` (the path, if None) and `facts(scope)`. With `api_key` the token may come in X-API-Key.
 
     An AuthorizationError that `app` raises before it has answered is answered the same way.
     """
@@ -87,12 +87,13 @@ class CapMiddleware:
         public: Iterable[str] = (),
         application: str | None = None,
         realm: str = "cap",
+        api_key: bool = False,
         operations: Callable[[Scope], Sequence[str]] | None = None,
         resource: Callable[[Scope], str] | None = None,
         facts: Callable[[Scope], Iterable[Fact]] | None = None,
     ) -> None:
         self.app = app
-        self._gate = Gate(guard=guard, application=application, realm=realm)
+        self._gate = Gate(guard=guard, application=application, realm=realm, api_key=api_key)
         self._public = checked_public(public)
         self._operations = _operations if operations is None else operations
         self._resource = resource

@@ -7,7 +7,8 @@
     def refund(request): return HttpResponse(f"for {grant_of(request).subject}")
 
 Settings: CAP_GUARD is a Guard, or the dotted path of one or of a function that returns one; CAP_PUBLIC the
-paths that need no token; CAP_APPLICATION and CAP_REALM as everywhere; CAP_FACTS a function of the request.
+paths that need no token; CAP_APPLICATION and CAP_REALM as everywhere; CAP_FACTS a function of the request;
+CAP_API_KEY is True where X-API-Key may hold a token too.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import Any, TypeVar, cast
 
 from capability.errors import AuthorizationError
 from capability.guard import Guard
+from capability.http.bearer import API_KEY, AUTHORIZATION
 from capability.http.problems import Problem, problem_of_error
 from capability.integrations.extras import extra
 from capability.integrations.gate import Gate, Grant, Refused, check_path, checked_public, is_public
@@ -32,25 +34,33 @@ __all__ = ["CapMiddleware", "admit", "gate", "grant_of", "requires"]
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 _ATTRIBUTE = "cap"
+_HEADERS = ((AUTHORIZATION, "HTTP_AUTHORIZATION"), (API_KEY, "HTTP_X_API_KEY"))
+"""Where a token may be. A second one of the same name was joined to the first by the server, with a comma."""
+
 _CACHED = "_cache_update_cache"
 """By this, Django's caches know whether to keep an answer; one inside of the decision sets it anew."""
 
 
 @functools.lru_cache(1)
-def _gate_of(configured: object, application: str | None, realm: str) -> Gate:
+def _gate_of(configured: object, application: str | None, realm: str, api_key: bool) -> Gate:
     found = import_string(configured) if isinstance(configured, str) else configured
     if callable(found):
         found = found()
     if not isinstance(found, Guard):
         raise ImproperlyConfigured("CAP_GUARD is a Guard, or the dotted path of one or of what returns one")
-    return Gate(guard=found, application=application, realm=realm)
+    return Gate(guard=found, application=application, realm=realm, api_key=api_key)
 
 
 def gate() -> Gate:
     """Returns what decides, by the settings; raises ImproperlyConfigured."""
-    configured = getattr(settings, "CAP_GUARD", None)
+    api_key = getattr(settings, "CAP_API_KEY", False)
+    if not isinstance(api_key, bool):
+        raise ImproperlyConfigured("CAP_API_KEY is True or False: whether X-API-Key may hold a token")
     return _gate_of(
-        configured, getattr(settings, "CAP_APPLICATION", None), getattr(settings, "CAP_REALM", "cap")
+        getattr(settings, "CAP_GUARD", None),
+        getattr(settings, "CAP_APPLICATION", None),
+        getattr(settings, "CAP_REALM", "cap"),
+        api_key,
     )
 
 
@@ -63,10 +73,10 @@ def admit(request: HttpRequest, operations: Sequence[str] = ()) -> Grant:
     """
     setattr(request, _ATTRIBUTE, None)
     setattr(request, _CACHED, False)
-    authorization = request.META.get("HTTP_AUTHORIZATION")
+    sent = ((header, request.META.get(name)) for header, name in _HEADERS)
     facts = getattr(settings, "CAP_FACTS", None)
     grant = gate().admit(
-        [] if authorization is None else [("authorization", authorization)],
+        [(header, value) for header, value in sent if value is not None],
         method=request.method or "",
         path=request.path_info,
         operations=operations,

@@ -7,7 +7,9 @@ cap.install(app)
 def item(id: int, grant: Annotated[Grant, Security(cap, scopes=["read"])]): ...
 """
 
+import inspect
 from collections.abc import Callable, Iterable
+from typing import Annotated, Final
 
 from capability.builders import Fact
 from capability.guard import Guard
@@ -16,8 +18,8 @@ from capability.integrations.extras import extra
 from capability.integrations.gate import Gate, Grant, Refused
 
 with extra("fastapi"):
-    from fastapi import FastAPI
-    from fastapi.openapi.models import HTTPBearer
+    from fastapi import FastAPI, Security
+    from fastapi.openapi.models import APIKey, APIKeyIn, HTTPBearer
     from fastapi.security import SecurityScopes
     from fastapi.security.base import SecurityBase
     from starlette.requests import HTTPConnection
@@ -27,11 +29,25 @@ with extra("fastapi"):
 __all__ = ["CapSecurity", "Grant"]
 
 
+class _InAPIKey(SecurityBase):
+    """What OpenAPI shows beside Bearer where X-API-Key may hold a token; nothing is decided here."""
+
+    def __init__(self) -> None:
+        self.model = APIKey.model_validate({"in": APIKeyIn.header, "name": "X-API-Key"})
+        self.scheme_name = "capability token as X-API-Key"
+
+    async def __call__(self) -> None:
+        return None
+
+
+_IN_API_KEY: Final = _InAPIKey()
+
+
 class CapSecurity(SecurityBase):
     """Decides the request of a route: each of its scopes is an operation, and all must be allowed.
 
     A route without scopes needs the operation of its method, as with CapMiddleware, whose `application`,
-    `resource` and `facts` these are too.
+    `resource`, `facts` and `api_key` these are too.
     """
 
     def __init__(
@@ -40,6 +56,7 @@ class CapSecurity(SecurityBase):
         *,
         application: str | None = None,
         realm: str = "cap",
+        api_key: bool = False,
         resource: Callable[[Scope], str] | None = None,
         facts: Callable[[Scope], Iterable[Fact]] | None = None,
         scheme_name: str = "capability token",
@@ -47,11 +64,25 @@ class CapSecurity(SecurityBase):
     ) -> None:
         self.model = HTTPBearer(bearerFormat="biscuit", description=description)
         self.scheme_name = scheme_name
-        self._gate = Gate(guard=guard, application=application, realm=realm)
+        self._gate = Gate(guard=guard, application=application, realm=realm, api_key=api_key)
         self._resource = resource
         self._facts = facts
+        shown = inspect.signature(self._decide)
+        if api_key:
+            beside = inspect.Parameter(
+                "in_api_key",
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=Annotated[None, Security(_IN_API_KEY)],
+            )
+            shown = shown.replace(parameters=[*shown.parameters.values(), beside])
+        self.__signature__ = shown  # what FastAPI reads, and calls by
 
-    async def __call__(self, connection: HTTPConnection, scopes: SecurityScopes) -> Grant:
+    async def __call__(
+        self, connection: HTTPConnection, scopes: SecurityScopes, in_api_key: None = None
+    ) -> Grant:
+        return await self._decide(connection, scopes)
+
+    async def _decide(self, connection: HTTPConnection, scopes: SecurityScopes) -> Grant:
         access = Access(self._gate, self._resource, self._facts)
         try:
             return await access.admit(connection.scope, scopes.scopes)

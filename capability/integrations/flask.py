@@ -31,7 +31,7 @@ class Cap:
     """Decides requests to Flask's views; the grant is `g.cap`.
 
     `application` is stated of each request, and so is `resource(request)` (the path that is routed, if None)
-    and `facts(request)`.
+    and `facts(request)`. With `api_key` the token may come in X-API-Key.
     """
 
     def __init__(
@@ -40,10 +40,11 @@ class Cap:
         *,
         application: str | None = None,
         realm: str = "cap",
+        api_key: bool = False,
         resource: Callable[[Request], str] | None = None,
         facts: Callable[[Request], Iterable[Fact]] | None = None,
     ) -> None:
-        self._gate = Gate(guard=guard, application=application, realm=realm)
+        self._gate = Gate(guard=guard, application=application, realm=realm, api_key=api_key)
         self._resource = resource
         self._facts = facts
         self._wrapped: set[Any] = set()

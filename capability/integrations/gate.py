@@ -75,16 +75,20 @@ class Grant:
 class Gate:
     """A guard, and what it states about every request: the application, if the service has a name.
 
-    `realm` stands in WWW-Authenticate.
+    `realm` stands in WWW-Authenticate. With `api_key` a token may come in X-API-Key too; a request that has
+    both headers is malformed.
     """
 
     guard: Guard
     application: str | None = None
     realm: str = "cap"
+    api_key: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.guard, Guard):
             raise TypeError(f"argument 'guard' must be a Guard, not {type(self.guard).__name__}")
+        if not isinstance(self.api_key, bool):
+            raise TypeError("argument 'api_key' is True or False: whether X-API-Key may hold a token")
         checked_realm(self.realm)
 
     def admit(
@@ -111,7 +115,7 @@ class Gate:
     def token(self, headers: Iterable[tuple[str, str]]) -> str:
         """Returns the token of a request; raises Refused for none, and for more than one."""
         try:
-            token = request_token(headers)
+            token = request_token(headers, api_key=self.api_key)
         except MalformedRequest as error:
             raise Refused(malformed(str(error))) from error
         if token is None:
@@ -142,8 +146,13 @@ def check_path(path: str) -> None:
 
 
 def is_public(path: str, public: Iterable[str]) -> bool:
-    """True when `path` is one of `public`, or is below one of them that ends in a slash."""
-    return any(path == each or (each.endswith("/") and path.startswith(each)) for each in public)
+    """True when `path` is one of `public`, or is below one of them that ends in a slash.
+
+    "/" is the root alone: whoever lists the front page does not mean the whole site.
+    """
+    return any(
+        path == each or (each != "/" and each.endswith("/") and path.startswith(each)) for each in public
+    )
 
 
 def checked_public(public: Iterable[str]) -> tuple[str, ...]:

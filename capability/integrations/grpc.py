@@ -2,7 +2,8 @@
 
     server = grpc.server(executor, interceptors=[CapInterceptor(guard, {"/svc.Items/Get": "read"})])
 
-The token is in the call's metadata, as `authorization: Bearer ...`. A method that is not listed is refused.
+The token is in the call's metadata, as `authorization: Bearer ...`, with `api_key=True` also as `x-api-key`.
+A method that is not listed is refused.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -51,9 +52,10 @@ class CallGate:
         operations: Operations,
         *,
         application: str | None = None,
+        api_key: bool = False,
         facts: Callable[[str, Mapping[str, str | bytes]], Iterable[Fact]] | None = None,
     ) -> None:
-        self.gate = Gate(guard=guard, application=application)
+        self.gate = Gate(guard=guard, application=application, api_key=api_key)
         self._operations = {
             method: None if needed is None else ((needed,) if isinstance(needed, str) else tuple(needed))
             for method, needed in operations.items()
@@ -132,9 +134,10 @@ class CapInterceptor(grpc.ServerInterceptor):
         operations: Operations,
         *,
         application: str | None = None,
+        api_key: bool = False,
         facts: Callable[[str, Mapping[str, str | bytes]], Iterable[Fact]] | None = None,
     ) -> None:
-        self._calls = CallGate(guard, operations, application=application, facts=facts)
+        self._calls = CallGate(guard, operations, application=application, api_key=api_key, facts=facts)
 
     def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Returns the handler of a call, behind the decision."""

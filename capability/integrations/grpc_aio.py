@@ -43,9 +43,10 @@ class CapInterceptor(grpc.aio.ServerInterceptor):
         operations: Operations,
         *,
         application: str | None = None,
+        api_key: bool = False,
         facts: Callable[[str, Mapping[str, str | bytes]], Iterable[Fact]] | None = None,
     ) -> None:
-        self._calls = CallGate(guard, operations, application=application, facts=facts)
+        self._calls = CallGate(guard, operations, application=application, api_key=api_key, facts=facts)
 
     async def intercept_service(
         self, continuation: Any, handler_call_details: grpc.HandlerCallDetails

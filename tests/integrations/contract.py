@@ -1,6 +1,6 @@
 """What every integration for a web framework does, tested over HTTP against its real server.
 
-A subclass has a fixture `service`, whose application answers
+A subclass has the fixtures `service`, and `keyed` with `api_key=True`, whose application answers
 
     GET, POST /items/{id}    the operation of the method; answers {"subject": ..., "operations": [...]}
     GET /async/{id}          the same, in a coroutine
@@ -15,6 +15,9 @@ import pytest
 
 from tests.integrations.issuer import Issuer
 from tests.integrations.servers import Answer, send
+
+API_KEY = "X-API-Key"
+ITEM = ("/items/7", "GET")
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,37 @@ class HTTPContract:
 
     def test_what_a_handler_asks_itself(self, service: Service) -> None:
         assert_problem(service.ask(service.issuer.token(), "/asks"), 403, "denied", "insufficient_scope")
+
+    def test_an_api_key_is_no_token_unless_that_was_switched_on(self, service: Service) -> None:
+        token = service.issuer.token()
+        assert_problem(service.ask(None, *ITEM, (API_KEY, token)), 401, "token-missing", None)
+        assert service.ask(token, *ITEM, (API_KEY, "of somebody else's")).status == 200
+
+    def test_an_api_key_where_it_was_switched_on(self, keyed: Service) -> None:
+        token = keyed.issuer.token()
+        assert keyed.ask(token).status == 200
+        answer = keyed.ask(None, *ITEM, (API_KEY, token))
+        assert (answer.status, answer.json) == (200, {"subject": "alice", "operations": ["read"]})
+        reader = (API_KEY, keyed.issuer.narrowed(operations=["read"]))
+        assert_problem(keyed.ask(None, "/items/7", "POST", reader), 403, "denied", "insufficient_scope")
+        assert_problem(keyed.ask(None, "/refund", "POST", reader), 403, "denied", "insufficient_scope")
+        expired = (API_KEY, keyed.issuer.expired())
+        assert_problem(keyed.ask(None, *ITEM, expired), 401, "token-expired", "invalid_token")
+        assert_problem(keyed.ask(None, *ITEM, (API_KEY, "nonsense")), 401, "token-invalid", "invalid_token")
+        assert_problem(keyed.ask(None), 401, "token-missing", None)
+
+    def test_two_credentials_where_an_api_key_may_be_one(self, keyed: Service) -> None:
+        token = keyed.issuer.token()
+        key, basic = (API_KEY, token), ("Authorization", "Basic YWxpY2U6")
+        for headers in ((key, ("Authorization", f"Bearer {token}")), (key, basic), (key, key)):
+            answer = keyed.ask(None, *ITEM, *headers)
+            assert_problem(answer, 400, "request-malformed", "invalid_request")
+        for value in (f"Bearer {token}", f"{token}, {token}", f"{token},{token}", ""):
+            answer = keyed.ask(None, *ITEM, (API_KEY, value))
+            assert_problem(answer, 400, "request-malformed", "invalid_request")
+        # a server may drop the second spelling, or take it for the first one: then there are two
+        assert keyed.ask(None, *ITEM, ("X_API_Key", "nonsense"), key).status in (200, 400)
+        assert keyed.ask(None, *ITEM, ("X_API_Key", "nonsense")).status in (400, 401)
 
     def test_a_public_path_needs_no_token(self, service: Service) -> None:
         assert service.ask(None, "/healthz").status == 200

@@ -38,6 +38,8 @@ if not settings.configured:
 
 from capability.integrations.django import CapMiddleware, admit, requires
 
+REST: dict[str, Any] = {"ROOT_URLCONF": "tests.integrations.django_rest_urls", "MIDDLEWARE": []}
+
 
 @contextmanager
 def running(kind: str, **more: Any) -> Iterator[Service]:
@@ -57,6 +59,12 @@ class TestDjango(HTTPContract):
         with running(request.param) as service:
             yield service
 
+    @pytest.fixture(params=["wsgi", "asgi"])
+    def keyed(self, request: pytest.FixtureRequest) -> Iterator[Service]:
+        """Lives for one test: the settings of a process are those of one service."""
+        with running(request.param, CAP_API_KEY=True) as service:
+            yield service
+
     def test_async_views_that_name_an_operation(self, service: Service) -> None:
         assert service.ask(service.issuer.token(), "/refund/async", "GET").json["operations"] == ["refund"]
         narrow = service.issuer.narrowed(operations=["read", "write"])
@@ -67,7 +75,12 @@ class TestRestFramework(HTTPContract):
     @pytest.fixture(scope="class")
     @classmethod
     def service(cls) -> Iterator[Service]:
-        with running("wsgi", ROOT_URLCONF="tests.integrations.django_rest_urls", MIDDLEWARE=[]) as service:
+        with running("wsgi", **REST) as service:
+            yield service
+
+    @pytest.fixture
+    def keyed(self) -> Iterator[Service]:
+        with running("wsgi", **REST, CAP_API_KEY=True) as service:
             yield service
 
     def test_only_the_named_operation_is_needed(self, service: Service) -> None:
@@ -101,6 +114,12 @@ def test_a_prefix_that_a_proxy_passes_on_changes_nothing_that_is_stated() -> Non
 @pytest.mark.parametrize("guard", [None, 7, "tests.integrations.issuer.POLICY"])
 def test_a_mistake_in_the_settings_is_told_when_the_server_starts(guard: object) -> None:
     with override_settings(CAP_GUARD=guard), pytest.raises(ImproperlyConfigured):
+        CapMiddleware(lambda request: None)
+
+
+def test_a_secret_in_the_place_of_the_switch_is_told() -> None:
+    secret = override_settings(CAP_GUARD=Issuer().guard, CAP_API_KEY="sk_live")
+    with secret, pytest.raises(ImproperlyConfigured, match="CAP_API_KEY is True or False"):
         CapMiddleware(lambda request: None)
 
 

@@ -64,6 +64,13 @@ def test_fastapi() -> None:
         assert_web(port)
 
 
+def test_litestar() -> None:
+    from examples.integrations.litestar_app import make_app
+
+    with asgi_server(make_app()) as port:
+        assert_web(port)
+
+
 def test_flask() -> None:
     from examples.integrations.flask_app import make_app
 

@@ -13,6 +13,7 @@ import pytest
         ("fastapi", "fastapi", "fastapi"),
         ("fastapi", "starlette", "fastapi"),
         ("flask", "flask", "flask"),
+        ("litestar", "litestar", "litestar"),
         ("django", "django", "django"),
         ("drf", "rest_framework", "drf"),
         ("drf", "django", "drf"),

@@ -16,9 +16,9 @@ from tests.integrations.issuer import Issuer
 from tests.integrations.servers import asgi_server
 
 
-def make_app(issuer: Issuer, *, install: bool = True) -> FastAPI:
+def make_app(issuer: Issuer, *, install: bool = True, api_key: bool = False) -> FastAPI:
     app = FastAPI()
-    cap = CapSecurity(issuer.guard)
+    cap = CapSecurity(issuer.guard, api_key=api_key)
     if install:
         cap.install(app)
 
@@ -74,6 +74,13 @@ def service() -> Iterator[Service]:
         yield Service(issuer, port)
 
 
+@pytest.fixture(scope="module")
+def keyed() -> Iterator[Service]:
+    issuer = Issuer()
+    with asgi_server(make_app(issuer, api_key=True)) as port:
+        yield Service(issuer, port)
+
+
 class TestFastAPI(HTTPContract):
     def test_every_scope_must_be_allowed(self, service: Service) -> None:
         assert service.ask(service.issuer.token(), "/below/both", "POST").status == 200
@@ -90,6 +97,17 @@ class TestFastAPI(HTTPContract):
             "capability token": {"type": "http", "scheme": "bearer", "bearerFormat": "biscuit"}
         }
         assert document["paths"]["/refund"]["post"]["security"] == [{"capability token": ["refund"]}]
+
+    def test_openapi_shows_x_api_key_where_it_was_switched_on(self, keyed: Service) -> None:
+        document = keyed.ask(None, "/openapi.json").json
+        assert document["components"]["securitySchemes"]["capability token as X-API-Key"] == {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-API-Key",
+        }
+        either = [{"capability token": ["refund"]}, {"capability token as X-API-Key": ["refund"]}]
+        assert document["paths"]["/refund"]["post"]["security"] == either
+        assert "parameters" not in document["paths"]["/refund"]["post"]
 
     def test_websockets(self, service: Service) -> None:
         url = f"ws://127.0.0.1:{service.port}/echo"

@@ -18,9 +18,9 @@ def shown() -> Any:
     return jsonify(subject=g.cap.subject, operations=list(g.cap.operations))
 
 
-def make_app(issuer: Issuer) -> Flask:
+def make_app(issuer: Issuer, *, api_key: bool = False) -> Flask:
     app = Flask("orders")
-    cap = Cap(issuer.guard).init_app(app).protect(app, public=["/healthz"])
+    cap = Cap(issuer.guard, api_key=api_key).init_app(app).protect(app, public=["/healthz"])
 
     @app.route("/items/<int:id>", methods=["GET", "POST", "DELETE"])
     def item(id: int) -> Any:
@@ -59,6 +59,13 @@ def make_app(issuer: Issuer) -> Flask:
 def service() -> Iterator[Service]:
     issuer = Issuer()
     with wsgi_server(make_app(issuer)) as port:
+        yield Service(issuer, port)
+
+
+@pytest.fixture(scope="module")
+def keyed() -> Iterator[Service]:
+    issuer = Issuer()
+    with wsgi_server(make_app(issuer, api_key=True)) as port:
         yield Service(issuer, port)
 
 

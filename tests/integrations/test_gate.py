@@ -6,7 +6,7 @@ import pytest
 
 from capability import Guard
 from capability.http.requests import READ
-from capability.integrations.gate import Gate, Grant, Refused
+from capability.integrations.gate import Gate, Grant, Refused, is_public
 from capability.integrations.narrowing import Narrowing, narrowed
 from tests.integrations.issuer import POLICY, Issuer
 
@@ -48,6 +48,17 @@ def test_a_misspelt_word_would_narrow_nothing(issuer: Issuer) -> None:
     words: Narrowing = {"operations": "read"}  # type: ignore[typeddict-unknown-key]
     with pytest.raises(TypeError, match="no 'operations'"):
         narrowed(issuer.alice, words)
+
+
+def test_a_switch_is_true_or_false(issuer: Issuer) -> None:
+    with pytest.raises(TypeError, match="True or False"):
+        Gate(guard=issuer.guard, api_key="sk_live")  # type: ignore[arg-type]
+
+
+def test_the_root_is_public_alone() -> None:
+    assert is_public("/", ["/"])
+    assert not is_public("/items", ["/"])
+    assert is_public("/static/logo.png", ["/static/"])
 
 
 def test_a_refusal_says_nothing_of_the_token(issuer: Issuer) -> None:

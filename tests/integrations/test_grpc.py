@@ -244,6 +244,32 @@ def test_facts_of_the_metadata() -> None:
         calls.admit("/a.B/C", [bearer(issuer.token())])
 
 
+def test_an_api_key_in_the_metadata() -> None:
+    issuer = Issuer()
+    token, on = issuer.token(), CallGate(issuer.guard, {"/a.B/C": "read"}, api_key=True)
+    off = CallGate(issuer.guard, {"/a.B/C": "read"})
+    assert on.admit("/a.B/C", [("x-api-key", token)]) is not None
+    assert on.admit("/a.B/C", [bearer(token)]) is not None
+    assert off.admit("/a.B/C", [bearer(token), ("x-api-key", "another's")]) is not None
+    for calls, metadata, name in (
+        (off, [("x-api-key", token)], "token-missing"),
+        (on, [("x-api-key", token), bearer(token)], "request-malformed"),
+        (on, [("x-api-key", token), ("x-api-key", token)], "request-malformed"),
+        (on, [("x_api_key", token)], "request-malformed"),
+        (on, [("x-api-key-bin", token.encode())], "token-missing"),
+    ):
+        with pytest.raises(Refused) as caught:
+            calls.admit("/a.B/C", metadata)
+        assert caught.value.problem.name == name
+
+
+@pytest.mark.parametrize("make", [CapInterceptor, grpc_aio.CapInterceptor])
+def test_an_interceptor_takes_api_keys_where_that_was_switched_on(make: Callable[..., Any]) -> None:
+    issuer = Issuer()
+    calls: CallGate = make(issuer.guard, {"/a.B/C": "read"}, api_key=True)._calls
+    assert calls.admit("/a.B/C", [("x-api-key", issuer.token())]) is not None
+
+
 @pytest.mark.parametrize("operations", [{"svc.Items/Get": "read"}, {"/Get": "read"}, {"/a.B/C": []}])
 @pytest.mark.parametrize("make", [CapInterceptor, grpc_aio.CapInterceptor])
 def test_mistakes_are_told_at_once(make: Callable[..., Any], operations: Any) -> None:

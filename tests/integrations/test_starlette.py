@@ -69,7 +69,7 @@ async def echo_refund(websocket: WebSocket) -> None:
     await websocket.close()
 
 
-def make_app(issuer: Issuer) -> Starlette:
+def make_app(issuer: Issuer, *, api_key: bool = False) -> Starlette:
     async def asks(request: Request) -> Response:
         issuer.guard.require(grant_of(request).token, operation="nuke")
         raise AssertionError("nobody may nuke")
@@ -94,7 +94,7 @@ def make_app(issuer: Issuer) -> Starlette:
             Mount("/mounted", below),
         ]
     )
-    app.add_middleware(CapMiddleware, guard=issuer.guard, public=["/healthz"])
+    app.add_middleware(CapMiddleware, guard=issuer.guard, public=["/healthz"], api_key=api_key)
     return app
 
 
@@ -102,6 +102,13 @@ def make_app(issuer: Issuer) -> Starlette:
 def service() -> Iterator[Service]:
     issuer = Issuer()
     with asgi_server(make_app(issuer)) as port:
+        yield Service(issuer, port)
+
+
+@pytest.fixture(scope="module")
+def keyed() -> Iterator[Service]:
+    issuer = Issuer()
+    with asgi_server(make_app(issuer, api_key=True)) as port:
         yield Service(issuer, port)
 
 
