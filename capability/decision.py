@@ -122,13 +122,16 @@ def new_decision_id() -> str:
 
 
 def _begin_ids() -> None:
-    """Begins to number decisions; a process that was forked must not go on with the numbers of its parent."""
-    global _id_format, _id_numbers
-    _id_format, _id_numbers = f"{os.urandom(10).hex()}%012x", count()
+    """Chooses what the ids of this process begin with: one that was forked must not go on as its parent.
+
+    The numbers go on, so that what was numbered before the fork is not numbered again.
+    """
+    global _id_format
+    _id_format = f"{os.urandom(10).hex()}%012x"
 
 
+_id_numbers: "Final[count[int]]" = count()
 _id_format: str
-_id_numbers: "count[int]"
 _begin_ids()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_ids)
@@ -147,11 +150,11 @@ class Details(Protocol):
 class _Deferred:
     """Where a decision keeps the way to what has not been asked of it yet; apart, as it is no field.
 
-    With a third member once the decision has its id: then that is set.
+    The third member is its number, of which its id is made.
     """
 
     __slots__ = ("_details",)
-    _details: tuple[Details, tuple[Any, ...]] | tuple[Details, tuple[Any, ...], str] | None
+    _details: tuple[Details, tuple[Any, ...], int] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +213,7 @@ class Decision(_Deferred):
         """
         decision = _new(cls)
         _set_outcome(decision, outcome)
-        _set_details(decision, (details, arguments))
+        _set_details(decision, (details, arguments, next(_id_numbers)))
         return decision
 
     def __getattr__(self, name: str) -> Any:
@@ -218,30 +221,29 @@ class Decision(_Deferred):
         if name not in _DEFERRED:
             raise AttributeError(f"a decision has no {name!r}")
         waiting = self._details
-        if waiting is not None and name in _STEADY:
+        if waiting is not None and name in BRIEF:
             # two threads may both come here, with the same value
-            details, arguments = waiting[:2]
-            value = self.outcome.value if name == "code" else details.brief(name, *arguments)
+            details, arguments, number = waiting
+            value: Any
+            if name == "decision_id":
+                value = _id_format % number
+            elif name == "code":
+                value = self.outcome.value
+            else:
+                value = details.brief(name, *arguments)
             _set(self, name, value)
             return value
         with _filling:
-            self._fill(name)
+            self._fill()
         return object.__getattribute__(self, name)
 
-    def _fill(self, name: str) -> None:
-        """Fills in `decision_id` alone, or everything."""
+    def _fill(self) -> None:
         waiting = self._details
         if waiting is None:
             return
-        details, arguments = waiting[:2]
-        if len(waiting) == 2:
-            named = new_decision_id()
-            _set_id(self, named)
-            _set_details(self, (details, arguments, named))
-        if name == "decision_id":
-            return
-        for steady in _STEADY:
-            getattr(self, steady)
+        details, arguments, _ = waiting
+        for brief in BRIEF:
+            getattr(self, brief)
         known = details.full(*arguments)
         for deferred in _DEFERRED - BRIEF:
             _set(self, deferred, getattr(known, deferred))
@@ -250,7 +252,7 @@ class Decision(_Deferred):
     @property
     def allowed(self) -> bool:
         """True only when an allow policy matched and nothing stood against it."""
-        return self.outcome is Outcome.ALLOWED
+        return self.outcome is _ALLOWED
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a decision is neither true nor false: ask decision.allowed")
@@ -392,11 +394,10 @@ BRIEF: Final = frozenset(
     }
 )
 """The fields that a decision can tell at once, however it was made."""
-_STEADY: Final = BRIEF - {"decision_id"}
 _DEFERRED: Final = frozenset(entry.name for entry in fields(Decision) if entry.name != "outcome")
+_ALLOWED: Final = Outcome.ALLOWED
 _set: Final = object.__setattr__
 _new: Final = object.__new__
 _set_outcome: Final = Decision.__dict__["outcome"].__set__
-_set_id: Final = Decision.__dict__["decision_id"].__set__
 _set_details: Final = _Deferred.__dict__["_details"].__set__
 _filling: Final = RLock()

@@ -1,6 +1,6 @@
 """Requests of any facts: forms, facts by name, and what a guard answers; with the engine and without it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -220,6 +220,56 @@ def test_a_form_goes_on_after_a_replacement() -> None:
         assert form.check(TEXT, *REQUESTS[0]).outcome is Outcome.DENIED
     guard.replace(keys=KeyPair().public_key)
     assert form.check(TEXT, *REQUESTS[0]).outcome is Outcome.INVALID_TOKEN
+
+
+def test_a_yes_at_once_is_a_yes_of_check_and_anything_else_says_nothing() -> None:
+    guard = guard_of()
+    form = form_of(guard)
+    requests = [
+        (method, path, tuple(segments), tuple(queries)) for method, path, segments, queries in REQUESTS
+    ]
+    assert not any(form.allows_at_once(TEXT, request) for request in requests)  # it was never seen
+    for request in requests * 3:
+        form.check(TEXT, *request)
+    fast = guard.stats().fast
+    told_at_once = [form.allows_at_once(TEXT, request) for request in requests]
+    allowed = [form.check(TEXT, *request).allowed for request in requests]
+    assert told_at_once[:-2] == allowed[:-2]  # the last two need the engine
+    assert not any(told_at_once[-2:])
+    assert set(allowed) == {True, False}
+    assert guard.stats().fast == fast + sum(told_at_once) + len(requests) - 2
+    other = BiscuitBuilder("").build(KeyPair().private_key).to_base64()
+    unfit: list[tuple[Any, ...]] = [
+        ("GET", "/a", [], []),
+        ("GET", "/a", ()),
+        (b"GET", "/a", (), ()),
+        ("GET", "/\ud800", (), ()),
+    ]
+    for values in unfit:
+        assert not form.allows_at_once(TEXT, values)
+    assert not form.allows_at_once(other, requests[0])
+    assert not form.allows_at_once(1, requests[0])  # type: ignore[arg-type]
+
+
+def test_what_is_revoked_expired_or_not_to_be_known_is_no_yes_at_once() -> None:
+    moment, store = NOW, MemoryStore()
+    guard = guard_of(clock=lambda: moment, revocations=store)
+    form, request = form_of(guard), ("GET", "/a/b", ((0, "a"), (1, "b")), ())
+    short = TOKEN.attenuate(expires=NOW + timedelta(minutes=1))
+    expiring, texts = short.to_base64(), (TEXT, short.to_base64())
+    for text in texts * 3:
+        assert form.check(text, *request).allowed
+    assert all(form.allows_at_once(text, request) for text in texts)
+    moment = NOW + timedelta(minutes=2)
+    assert [form.allows_at_once(text, request) for text in texts] == [True, False]
+    moment = NOW
+    assert form.allows_at_once(expiring, request)
+    store.revoke([bytes.fromhex(short.revocation_ids[-1])])
+    assert [form.allows_at_once(text, request) for text in texts] == [True, False]
+    store.close()
+    assert not form.allows_at_once(TEXT, request)
+    guard.replace(keys=KeyPair().public_key)
+    assert not form.allows_at_once(TEXT, request)
 
 
 def test_a_token_cannot_answer() -> None:

@@ -29,7 +29,19 @@ from capability.datalog.shapes import (
     TableSlot,
     Unsupported,
 )
-from capability.datalog.terms import ARRAY, BOOL, BYTES, DATE, INTEGER, SET, STRING, VARIABLE, Term
+from capability.datalog.terms import (
+    ARRAY,
+    BOOL,
+    BYTES,
+    DATE,
+    INTEGER,
+    INTEGER_MAX,
+    INTEGER_MIN,
+    SET,
+    STRING,
+    VARIABLE,
+    Term,
+)
 
 MAX_ALTERNATIVES: Final = 16
 """How many copies of a body may be written for bodies that several facts of the request fit."""
@@ -111,7 +123,9 @@ class Generator:
         return parameters
 
     def _rows_of_request(self, fact: RequestFact, rows: str) -> None:
-        """Writes the tests of rows, whose types nobody has looked at."""
+        """Writes the tests of rows, whose types nobody has looked at; many requests have none."""
+        self._emit(f"if {rows}:")
+        self._indent += 1
         self._emit(f"if len({rows}) > {self._slot(Room('rows'))}: unsure()")
         row = self._name("x")
         names = [self._name("x") for _ in fact.kinds]
@@ -128,7 +142,7 @@ class Generator:
         ]
         if texts:
             self._emit(f"text += {' + '.join(texts)}")
-        self._indent -= 1
+        self._indent -= 2
 
     def _emit(self, line: str) -> None:
         if self._indent > MAX_NESTING or len(self._lines) > MAX_LINES:
@@ -365,7 +379,7 @@ def _guards(fact: RequestFact, names: list[str]) -> list[str]:
         if kind == STRING:
             lines.append(f"if not {name}.isascii(): encodable({name})")
         elif kind == INTEGER:
-            lines.append(f"checked({name})")
+            lines.append(f"if not {INTEGER_MIN} <= {name} <= {INTEGER_MAX}: unsure()")
     return lines
 
 

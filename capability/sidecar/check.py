@@ -6,7 +6,7 @@ from time import perf_counter_ns
 from typing import Final, NamedTuple, Protocol
 
 from capability.cache import Cache
-from capability.decision import Decision, Outcome
+from capability.decision import Decision, Outcome, new_decision_id
 from capability.errors import StoreError
 from capability.http.bearer import MalformedRequest, bearer_token, request_token
 from capability.http.problems import NO_TOKEN, OF_OUTCOME, Problem, malformed, problem_of
@@ -14,7 +14,7 @@ from capability.revocation import RevisedSource
 from capability.sidecar.facts import state
 from capability.sidecar.identity import header_value, joined
 from capability.sidecar.messages import Answer, BadRequest, Headers, lines_of
-from capability.sidecar.paths import Paths, split
+from capability.sidecar.paths import Paths, Targets
 from capability.sidecar.profiles import API_KEY, AUTHORIZATION, MIN_REVISION, Original, Profile, Reader
 from capability.sidecar.routes import (
     DECISION_ID,
@@ -24,7 +24,6 @@ from capability.sidecar.routes import (
     REVOCATION_ID,
     SUBJECT,
     TENANT,
-    Route,
     Routes,
     bare_host,
 )
@@ -52,12 +51,18 @@ MAX_HOLDERS_SIZE: Final = 64 * 1024 * 1024
 _HOLDER_SIZE: Final = 700
 """What an entry takes beside the text that it stands under, in bytes, about."""
 
+_ALLOWED: Final = Outcome.ALLOWED
 _SCHEMES: Final = (b"Bearer ", b"bearer ")
 _MAX_REVISION_DIGITS: Final = 19
 
 
 class DecisionLog(Protocol):
     """Keeps decisions for those who ask later."""
+
+    @property
+    def takes_allowed(self) -> bool:
+        """Whether a yes is offered as well; if not, only a no is."""
+        ...
 
     def offer(self, decision: Decision, original: Original, route: str) -> bool:
         """Takes a decision; returns False when it is not kept and therefore no yes may leave."""
@@ -85,6 +90,7 @@ class Holder(NamedTuple):
     """What an Authorization header holds: the token's text, and the headers that depend on it alone.
 
     A token never says anything else, so this is kept by the header's bytes, whatever was decided meanwhile.
+    `lines` end where the decision's id comes.
     """
 
     text: str
@@ -104,11 +110,14 @@ class Check:
         self._settings = settings
         self._tally = tally
         self._log = log
+        self._log_of_yes = log if log is not None and log.takes_allowed else None
+        self._targets = Targets(settings.paths)
         answered = frozenset((*IDENTITY, *routes.headers))
         chosen = frozenset(settings.chosen)
         self._reader = Reader(settings.profile, chosen, answered, api_key=settings.api_key)
         self._holders: Cache[bytes, Holder] = Cache(MAX_HOLDERS, MAX_HOLDERS_SIZE)
-        self._silence = lines_of((name, b"") for name in (TENANT, *routes.headers))
+        # every yes has the names of all routes' policies, whichever decided
+        self._silence = b"\r\n" + lines_of((name, b"") for name in (TENANT, *routes.headers))
         self._statuses = settings.profile.statuses
 
     def handle(self, method: str, target: str, headers: Headers, body: bytes, peer: str | None) -> Answer:
@@ -119,32 +128,38 @@ class Check:
         return answer
 
     def _answer(self, method: str, target: str, headers: Headers, peer: str | None) -> tuple[str, Answer]:
-        settings = self._settings
         try:
             found = self._reader.read(headers)
             credential = found.get(AUTHORIZATION)
             holder = None if credential is None or API_KEY in found else self._holders.get(credential)
             token = self._token(found) if holder is None else holder.text
             original = self._reader.original(method, target, found, peer)
-            path, query = split(original.target, settings.paths)
+            wanted = self._targets.read(original.target)
             host = bare_host(original.host)
             if token is None:
                 return "no_token", self._no(NO_TOKEN)
-            route = self._routes.find(host, path)
+            route = self._routes.find(host, wanted.path)
             if route is None:
                 return "no_route", self._no(NO_ROUTE)
             if MIN_REVISION in found and not self._knows(found[MIN_REVISION]):
                 return Outcome.STORE_UNAVAILABLE.value, self._no(OF_OUTCOME[Outcome.STORE_UNAVAILABLE])
-            stated = state(original, path, query, host, found, settings.chosen)
+            stated = state(original, wanted, host, found, self._settings.chosen)
         except (BadRequest, MalformedRequest) as error:
             return "malformed", self._no(malformed(str(error)))
+        brief = holder is not None and self._log_of_yes is None and not route.tells
+        if brief and holder is not None and route.form.allows_at_once(token, stated):
+            lines = holder.lines + new_decision_id().encode() + self._silence
+            return "allowed", Answer(200, lines=lines)
         decision = route.form.check(token, *stated)
-        if self._log is not None and not self._log.offer(decision, original, route.name):
+        allowed = decision.outcome is _ALLOWED
+        log = self._log_of_yes if allowed else self._log
+        if log is not None and not log.offer(decision, original, route.name):
             return "log_full", self._no(NO_LOG, decision)
-        if decision.outcome is Outcome.ALLOWED:
+        if allowed:
             if holder is None:
                 holder = self._remembered(credential, token, decision)
-            return "allowed", Answer(200, lines=self._identity(holder, route, decision))
+            told = self._told(decision) if route.tells else self._silence
+            return "allowed", Answer(200, lines=holder.lines + decision.decision_id.encode() + told)
         if decision.outcome is Outcome.INVALID_TOKEN and AUTHORIZATION in found:
             try:
                 bearer_token([found[AUTHORIZATION].decode("latin-1")])
@@ -181,22 +196,13 @@ class Check:
 
     def _remembered(self, credential: bytes | None, token: str, decision: Decision) -> Holder:
         """Returns who holds a token that was allowed, and keeps that."""
-        holder = Holder(token, lines_of(_own(decision)))
+        holder = Holder(token, b"%b%b: " % (lines_of(_own(decision)), DECISION_ID))
         if credential is not None:
             self._holders.put(credential, holder, _HOLDER_SIZE + len(credential) + len(holder.lines))
         return holder
 
-    def _identity(self, holder: Holder, route: Route, decision: Decision) -> bytes:
-        """Returns every identity header. The names of all routes' policies are there, whichever decided."""
-        return b"%b%b: %b\r\n%b" % (
-            holder.lines,
-            DECISION_ID,
-            decision.decision_id.encode(),
-            self._told(decision) if route.tells else self._silence,
-        )
-
     def _told(self, decision: Decision) -> bytes:
-        """Returns the headers that a policy derived."""
+        """Returns the headers that a policy derived, behind the end of the line before."""
         said: dict[bytes, list[str]] = {}
         tenants = []
         for answer in decision.answers:
@@ -206,7 +212,7 @@ class Check:
             else:
                 tenants.append(str(values[0]))
         tenant = header_value(tenants[0]) if len(tenants) == 1 else b""
-        return lines_of(
+        return b"\r\n" + lines_of(
             ((TENANT, tenant), *((name, joined(said.get(name, ()))) for name in self._routes.headers))
         )
 

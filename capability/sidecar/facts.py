@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 
 from capability.guard import Guard, RequestForm
 from capability.sidecar.messages import BadRequest
-from capability.sidecar.paths import parameters, segments
+from capability.sidecar.paths import Target
 from capability.sidecar.profiles import Original
 
 Stated: TypeAlias = tuple[Any, ...]
@@ -39,18 +39,13 @@ def form(guard: Guard) -> RequestForm:
 
 
 def state(
-    original: Original,
-    path: str,
-    query: str,
-    host: str,
-    found: Mapping[bytes, bytes],
-    chosen: Sequence[bytes],
+    original: Original, target: Target, host: str, found: Mapping[bytes, bytes], chosen: Sequence[bytes]
 ) -> Stated:
-    """Returns the facts of a request.
+    """Returns the facts of a request; `host` is without the port.
 
-    Raises BadRequest for a path or query that holds too much, and for a chosen header that is no UTF-8.
+    Raises BadRequest for a chosen header that is no UTF-8.
     """
-    client = original.client
+    method, _, _, client = original
     headers = []
     for name in chosen:
         if name in found:
@@ -58,12 +53,13 @@ def state(
                 headers.append((name.decode("ascii"), found[name].decode()))
             except UnicodeDecodeError as error:
                 raise BadRequest("request.header", "a header of the request is not UTF-8") from error
+    path, segments, parameters = target
     return (
-        original.method,
+        method,
         path,
         host,
         () if client is None else ((client,),),
-        tuple(enumerate(segments(path))),
-        tuple(dict.fromkeys(parameters(query))) if query else (),
-        tuple(headers) if headers else (),
+        segments,
+        parameters,
+        tuple(headers),
     )

@@ -91,15 +91,16 @@ class Bounded:
 
     def standing(self) -> tuple[int, float]:
         """Returns the revision and the age of the copy; raises StoreUnavailable when it is too old."""
-        follower = self._feed.follower
-        standing = follower.standing()
-        self._check(standing[1])
+        standing = self._feed.follower.standing()
+        if self._max_stale is not None and standing[1] > self._max_stale:
+            raise self._too_old(standing[1])
         return standing
 
     def status(self, revocation_ids: Sequence[bytes]) -> RevocationStatus:
         """Returns what the copy knows of these ids; raises StoreUnavailable when it is too old."""
         status = self._feed.follower.status(revocation_ids)
-        self._check(status.age)
+        if self._max_stale is not None and status.age > self._max_stale:
+            raise self._too_old(status.age)
         return status
 
     def revision(self) -> int:
@@ -110,6 +111,6 @@ class Bounded:
         """Returns how old the copy may be, in seconds."""
         return self._feed.follower.age()
 
-    def _check(self, age: float) -> None:
-        if self._max_stale is not None and age > self._max_stale:
-            raise StoreUnavailable(f"what is known of revocations is {age:.1f} s old")
+    @staticmethod
+    def _too_old(age: float) -> StoreUnavailable:
+        return StoreUnavailable(f"what is known of revocations is {age:.1f} s old")

@@ -54,7 +54,7 @@ class LineLog:
         dropped: Callable[[], None],
     ) -> None:
         self._place = place
-        self._logged = logged
+        self.takes_allowed = logged is not Logged.DENIED
         self._capacity = capacity
         self._denies = when_full is WhenFull.DENY
         self._dropped = dropped
@@ -86,7 +86,7 @@ class LineLog:
 
     def offer(self, decision: Decision, original: Original, route: str) -> bool:
         """Takes a decision; False says that it was not taken and that no yes may leave without."""
-        if self._logged is Logged.DENIED and decision.outcome is Outcome.ALLOWED:
+        if decision.allowed and not self.takes_allowed:
             return True
         if len(self._waiting) >= self._capacity:
             self._dropped()

@@ -6,12 +6,17 @@ policy about `/admin` cannot be got around by `/x/../admin`, `/%61dmin`, `//admi
 
 import re
 from enum import StrEnum
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from capability.sidecar.messages import BadRequest
 
 MAX_SEGMENTS: Final = 64
 MAX_PARAMETERS: Final = 64
+
+_SHORT: Final = 256
+_REMEMBERED: Final = 1024
+"""Targets of up to so many characters are remembered, and how many of them: clients choose them."""
 
 _AMBIGUOUS: Final = re.compile(
     r"//|[\\;#]"
@@ -36,36 +41,56 @@ class Paths(StrEnum):
     """Ambiguous ones too: for services that tell them apart as the policy does."""
 
 
-def split(target: str, paths: Paths) -> tuple[str, str]:
-    """Returns the path of a request's target, and its query without the `?`.
+class Target(NamedTuple):
+    """What a request asks for: the path as it came, its segments by their place, the query's parameters."""
 
-    Raises BadRequest for what is no path (a whole URL, `*`), and for an ambiguous one unless they are taken.
-    """
-    if _PLAIN.fullmatch(target) is not None:
-        return target, ""
-    path, _, query = target.partition("?")
-    if not path.startswith("/"):
-        raise BadRequest("request.target", "the target of the request is no path")
-    if _NOT_IN_A_TARGET.search(target) is not None:
-        raise BadRequest("request.target", "the target of the request holds characters that no URL has")
-    if paths is Paths.STRICT and _AMBIGUOUS.search(path) is not None:
-        raise BadRequest("request.path", "the path of the request can be read in several ways")
-    return path, query
+    path: str
+    segments: tuple[tuple[int, str], ...]
+    parameters: tuple[tuple[str, str], ...]
 
 
-def segments(path: str) -> list[str]:
-    """Returns what stands between the slashes, as it came; the path `/` has none.
+class Targets:
+    """Reads targets. Short ones are remembered, as many clients ask for the same thing again and again."""
 
-    Raises BadRequest for more than MAX_SEGMENTS.
-    """
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._remembered = lru_cache(_REMEMBERED)(self._read)
+
+    def read(self, target: str) -> Target:
+        """Returns what a target says.
+
+        Raises BadRequest for what is no path (a whole URL, `*`), for an ambiguous path unless they are taken,
+        for a query that cannot be decoded, and for too many segments or parameters.
+        """
+        return self._remembered(target) if len(target) <= _SHORT else self._read(target)
+
+    def _read(self, target: str) -> Target:
+        path, query = target, ""
+        if _PLAIN.fullmatch(target) is None:
+            path, _, query = target.partition("?")
+            if not path.startswith("/"):
+                raise BadRequest("request.target", "the target of the request is no path")
+            if _NOT_IN_A_TARGET.search(target) is not None:
+                raise BadRequest(
+                    "request.target", "the target of the request holds characters that no URL has"
+                )
+            if self._paths is Paths.STRICT and _AMBIGUOUS.search(path) is not None:
+                raise BadRequest("request.path", "the path of the request can be read in several ways")
+        return Target(
+            path, tuple(enumerate(_segments(path))), tuple(dict.fromkeys(_parameters(query))) if query else ()
+        )
+
+
+def _segments(path: str) -> list[str]:
+    """Returns what stands between the slashes, as it came; the path `/` has none."""
     found = path[1:].split("/") if path != "/" else []
     if len(found) > MAX_SEGMENTS:
         raise BadRequest("request.path", f"the path of the request has more than {MAX_SEGMENTS} segments")
     return found
 
 
-def parameters(query: str) -> list[tuple[str, str]]:
-    """Returns the names and values of a query, decoded; raises BadRequest for more than MAX_PARAMETERS."""
+def _parameters(query: str) -> list[tuple[str, str]]:
+    """Returns the names and values of a query, decoded."""
     from urllib.parse import parse_qsl
 
     try:

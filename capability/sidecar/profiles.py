@@ -147,7 +147,8 @@ class Reader:
             raise BadRequest("request.proxy", f"the proxy did not send {name}, see docs/proxies.md") from None
         except UnicodeDecodeError:
             raise BadRequest("request.header", "a header of the request is not ASCII") from None
-        return Original(method, target, host, client)
+        # as Original(...) does, in less than half of the time
+        return tuple.__new__(Original, (method, target, host, client))
 
 
 @lru_cache(maxsize=256)

@@ -66,6 +66,8 @@ class StoreLog:
         self._when_full = when_full
         self._recorder: Recorder | None = None
 
+    takes_allowed = True  # of a token that is used the store keeps when it last was
+
     def start(self) -> None:
         """Begins to write."""
         self._recorder = Recorder(

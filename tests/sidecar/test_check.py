@@ -350,6 +350,8 @@ def test_a_store_that_cannot_answer_is_no_yes() -> None:
 
 
 class FullLog:
+    takes_allowed = True
+
     def offer(self, decision: Decision, original: Original, route: str) -> bool:
         return False
 

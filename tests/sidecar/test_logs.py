@@ -42,6 +42,8 @@ def offer(log: LineLog, paths: list[str]) -> list[bool]:
     decisions = []
 
     class Kept:
+        takes_allowed = True
+
         def offer(self, decision: object, original: Original, route: str) -> bool:
             decisions.append((decision, original))
             return True
