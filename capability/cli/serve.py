@@ -17,7 +17,9 @@ from capability.configuration import NO_STORE
 if TYPE_CHECKING:
     from capability.sidecar.settings import Settings
 
-UNREVOKED: Final = "no store is named, so nothing is ever revoked; --store none says that this is meant"
+_NEVER: Final = "--store none"
+"""How one says that nothing is ever revoked."""
+
 _HINT: Final = "see the example in docs/sidecar.md"
 
 
@@ -81,16 +83,18 @@ def serve(session: Session, /, check: bool, **flags: Any) -> Result:
         raise usage(
             f"the sidecar needs {error.name}", "pip install 'capability-tokens[sidecar]'", "sidecar.missing"
         ) from error
+    from capability.sidecar.configured import unrevoked
     from capability.sidecar.settings import SettingsError
 
-    if settings.store is None and not settings.never_revoked:
-        print_error_line("warning", UNREVOKED)
+    warning = unrevoked(settings, _NEVER)
+    if warning is not None:
+        print_error_line("warning", warning)
     files = [] if session.config.file is None else [str(session.config.file)]
     server = Server(
         settings,
         reread=lambda: _reread(session, flags),
         files=files,
-        warn=lambda route, warning: print_error_line("warning", f"route {route}: {one_line(warning)}"),
+        warn=lambda warning: print_error_line("warning", one_line(warning)),
     )
     try:
         server.run(lambda addresses: print_error_line("serving", ", ".join(addresses)))
@@ -137,6 +141,7 @@ def _read(session: Session, flags: Mapping[str, Any]) -> "Settings":
 def _checked(settings: "Settings") -> Result:
     """Returns what would be served. Keys and policies are read as for serving, but nothing is opened."""
     from capability.sidecar.apiguards import build_api
+    from capability.sidecar.configured import unrevoked
     from capability.sidecar.guards import build_routes
     from capability.sidecar.keysource import KeySource, KeysUnavailable
     from capability.sidecar.settings import SettingsError
@@ -176,8 +181,9 @@ def _checked(settings: "Settings") -> Result:
     lines.append(f"keys  {keys!r}")
     if settings.store is None:
         lines.append("revocations  none: nothing is ever revoked")
-        if not settings.never_revoked:
-            notes.append(UNREVOKED)
+        warning = unrevoked(settings, _NEVER)
+        if warning is not None:
+            notes.append(warning)
     elif settings.follow:
         lines.append(f"revocations  followed, {settings.max_stale:g} s old at most")
     else:

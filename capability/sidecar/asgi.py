@@ -1,52 +1,248 @@
-"""The check as an ASGI 3 application, for those who run uvicorn or granian.
+"""The sidecar as ASGI 3 applications, for those who run uvicorn or granian.
 
     uvicorn --factory capability.sidecar.asgi:application
+
+makes the check one; `api` and `admin` are the other listeners of `cap serve`. A process that serves several
+makes them of one Sidecar, so that they decide, count and reload together:
+
+    sidecar = Sidecar.from_env()
+    check, admin = sidecar.check(), sidecar.admin()
 
 Those servers bound less than ours does (docs/sidecar.md): put them behind a proxy that does.
 """
 
 import asyncio
+import contextlib
+import logging
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 from capability.errors import CapabilityError
+from capability.http.problems import malformed
 from capability.settings import read_config, read_prefixes
 from capability.sidecar.addresses import parse_address
-from capability.sidecar.configured import Flags, configured
+from capability.sidecar.bounds import THREADS
+from capability.sidecar.configured import Flags, configured, unrevoked
 from capability.sidecar.live import State
-from capability.sidecar.messages import Answer, Handler
-from capability.sidecar.service import NotReady, Service
+from capability.sidecar.messages import Handler
+from capability.sidecar.profiles import PROFILES
+from capability.sidecar.scopes import Message, Receive, Send, rewritten, serve
+from capability.sidecar.service import NOT_READY, Refusal, Service
 from capability.sidecar.settings import Listener, Serves, Settings, SettingsError
 from capability.sidecar.tally import Board
-
-Message: TypeAlias = MutableMapping[str, Any]
+from capability.sidecar.watching import Watch, stamps
 
 _ELSEWHERE: Final = "tcp:0"
 """Stands for the address, which is the server's to open."""
 
+_LOGGER: Final = logging.getLogger("capability.sidecar")
 
-def application() -> "ASGIApplication":
+_WHO_ASKS: Final = "the server takes X-Forwarded-For for who connects: start it with --no-proxy-headers"
+
+
+def application() -> "Application":
     """Returns the check that the environment and cap.toml describe, as `cap serve` reads them.
 
-    Of the listeners only how they read requests counts: $CAP_BEHIND says it, or the listeners of the
-    check do, if they agree. Raises SettingsError, ConfigurationError and StoreError.
+    Raises what `Sidecar.from_env` and `Sidecar.check` raise.
     """
+    return Sidecar.from_env().check()
+
+
+def api() -> "Application":
+    """Returns the API: AuthZEN, introspection, revocation and keys. Raises what `Sidecar.from_env` raises."""
+    return Sidecar.from_env().api()
+
+
+def admin() -> "Application":
+    """Returns /livez, /readyz, /metrics and /status, of the process that it is served in and no other.
+
+    Raises what `Sidecar.from_env` raises.
+    """
+    return Sidecar.from_env().admin()
+
+
+class Sidecar:
+    """What decides in one process, and its surfaces as applications, which are made before the first begins.
+
+    It runs from the first application's start to the last one's end; or, for applications that are mounted in
+    another one, which is told of no start, as long as `async with sidecar` lasts. All of that happens in one
+    event loop. The environment and files are read by `read`, at first and whenever one of `files` changes.
+    """
+
+    def __init__(self, read: Callable[[], Settings], files: Sequence[str] = ()) -> None:
+        self._read = read
+        self._files = files
+        self._settings = read()
+        self._seen = stamps(self._settings, files)
+        self._makes: list[Callable[[Settings], Listener]] = []
+        self._applications: list[Application] = []
+        self._changing = asyncio.Lock()
+        self._users = 0
+        self.running: _Running | None = None
+        """What decides; None before the first start and after the last end."""
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Returns the sidecar that the environment and cap.toml describe, as `cap serve` reads them.
+
+        Raises SettingsError, ConfigurationError and StoreError.
+        """
+        file = read_config(os.environ.get("CAP_CONFIG")).file
+        return cls(_settings, [] if file is None else [str(file.absolute())])
+
+    def check(self, behind: str | None = None) -> "Application":
+        """Returns the check, for a server that only this proxy can connect to.
+
+        Where none is named, $CAP_BEHIND names it, or the listeners of the check do, if they agree. Raises
+        SettingsError.
+        """
+        return self._application(lambda settings: _check_listener(settings, behind))
+
+    def api(self) -> "Application":
+        """Returns the API: AuthZEN, introspection, revocation and keys."""
+        return self._application(lambda settings: _listener(Serves.API))
+
+    def admin(self) -> "Application":
+        """Returns /livez, /readyz, /metrics and /status, of this process."""
+        return self._application(lambda settings: _listener(Serves.ADMIN))
+
+    async def __aenter__(self) -> Self:
+        """Begins to decide. Raises CapabilityError, SettingsError, and OSError for a log."""
+        async with self._changing:
+            if self.running is None:
+                self.running = await self._start()
+            elif self.running.loop is not asyncio.get_running_loop():
+                raise RuntimeError("a sidecar runs in one event loop")
+            self._users += 1
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Ends, where nobody else has begun it; until they end too, /readyz says that it is shutting down."""
+        async with self._changing:
+            self._users -= 1
+            running = self.running
+            assert running is not None
+            running.service.draining = True
+            if self._users == 0:
+                self.running = None
+                for each in self._applications:
+                    each.handler = NOT_READY
+                await running.stop()
+
+    def _application(self, make: Callable[[Settings], Listener]) -> "Application":
+        if self.running is not None:
+            raise RuntimeError("the sidecar has begun already: make its applications before")
+        made = Application(self, make(self._settings))
+        self._makes.append(make)
+        self._applications.append(made)
+        return made
+
+    def _listening(self, settings: Settings) -> Settings:
+        """Returns the settings with the applications in place of the listeners."""
+        return replace(settings, listen=tuple(make(settings) for make in self._makes))
+
+    async def _start(self) -> "_Running":
+        settings = self._listening(self._settings)
+        warning = unrevoked(settings, "CAP_STORE=none")
+        if warning is not None:
+            _LOGGER.warning(warning)
+        # it opens a store that is asked on every request
+        service = await asyncio.to_thread(Service, settings, Board(1), 0, warn=_LOGGER.warning)
+        service.live.changed = lambda state: self._changed(service, state)
+        await asyncio.to_thread(service.start)
+        for each in self._applications:
+            each.handler = service.handler(each.listener)
+        watch = Watch(service.live, self._reread, self._files, self._seen)
+        tasks = [asyncio.create_task(each) for each in (watch.run(), service.refresh())]
+        return _Running(asyncio.get_running_loop(), service, tasks, ThreadPoolExecutor(THREADS, "cap-check"))
+
+    def _changed(self, service: Service, state: State) -> None:
+        for each in self._applications:
+            if each.listener.serves is not Serves.ADMIN:
+                each.handler = service.handler(each.listener)
+
+    def _reread(self) -> Settings:
+        """Returns what the files say now; raises SettingsError for whatever is wrong with them."""
+        try:
+            return self._listening(self._read())
+        except CapabilityError as error:
+            raise SettingsError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What there is between a sidecar's start and its end."""
+
+    loop: asyncio.AbstractEventLoop
+    service: Service
+    tasks: Sequence[asyncio.Task[None]]
+    executor: ThreadPoolExecutor
+
+    async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.executor.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self.service.close)
+
+
+class Application:
+    """One surface of a sidecar: answers while the sidecar runs, and with 503 before and after."""
+
+    def __init__(self, sidecar: Sidecar, listener: Listener) -> None:
+        self.listener = listener
+        self.handler: Handler = NOT_READY
+        self._sidecar = sidecar
+        self._by_peer = listener.serves is Serves.CHECK and PROFILES[listener.behind].client is None
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answers; raises ValueError for what is neither HTTP nor the server's start and end."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        if scope["type"] not in ("http", "websocket"):
+            raise ValueError(f"this application speaks HTTP, not {scope['type']}")
+        handler, running = self.handler, self._sidecar.running
+        if running is not None and self.listener.serves is Serves.ADMIN:
+            running.service.say()
+        if running is not None and self._by_peer and rewritten(scope):
+            handler = Refusal(malformed(_WHO_ASKS), running.service.live.settings.realm)
+        await serve(handler, scope, receive, send, None if running is None else running.executor)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with contextlib.AsyncExitStack() as begun:
+            try:
+                await begun.enter_async_context(self._sidecar)
+            except (CapabilityError, SettingsError, OSError) as error:
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _settings() -> Settings:
     environment = os.environ
     config = read_config(environment.get("CAP_CONFIG"))
-    behind = environment.get("CAP_BEHIND") or None
-    flags = Flags(
-        listen=() if behind is None else (_ELSEWHERE,),
-        behind=behind,
-        store=environment.get("CAP_STORE") or None,
-    )
-    settings = configured(environment, config, read_prefixes(environment, config), flags)
-    listener = _listener(settings)
-    return ASGIApplication(replace(settings, listen=(listener,)), listener)
+    flags = Flags(store=environment.get("CAP_STORE") or None)
+    return configured(environment, config, read_prefixes(environment, config), flags)
 
 
-def _listener(settings: Settings) -> Listener:
+def _listener(serves: Serves) -> Listener:
+    return Listener(address=parse_address(_ELSEWHERE), serves=serves)
+
+
+def _check_listener(settings: Settings, behind: str | None) -> Listener:
+    """Returns how the check reads requests; raises SettingsError where that is not clear."""
+    named = behind or os.environ.get("CAP_BEHIND")
+    if named:
+        if named not in PROFILES:
+            raise SettingsError(f"CAP_BEHIND is one of {', '.join(PROFILES)}, not {named[:40]!r}")
+        return replace(_listener(Serves.CHECK), behind=named)
     found = {
         replace(each, address=parse_address(_ELSEWHERE))
         for each in settings.listen
@@ -59,94 +255,3 @@ def _listener(settings: Settings) -> Listener:
             else "no listener serves the check: set CAP_BEHIND"
         )
     return found.pop()
-
-
-class ASGIApplication:
-    """Answers every HTTP request by the check, between the server's start and its end; with 503 outside."""
-
-    def __init__(self, settings: Settings, listener: Listener) -> None:
-        self._listener = listener
-        self._service = Service(settings, Board(1), 0)
-        self._handler: Handler = NotReady()
-        self._refreshing: asyncio.Task[None] | None = None
-
-    async def __call__(
-        self,
-        scope: Message,
-        receive: Callable[[], Awaitable[Message]],
-        send: Callable[[Message], Awaitable[None]],
-    ) -> None:
-        """Answers; raises ValueError for what is neither HTTP nor the server's start and end."""
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-            return
-        if scope["type"] != "http":
-            raise ValueError(f"this application speaks HTTP, not {scope['type']}")
-        handler = self._handler
-        body = await _body(receive, handler.max_body)
-        if body is None:
-            await _send(send, Answer(413))
-            return
-        query = scope.get("query_string", b"")
-        path = scope.get("raw_path") or scope["path"].encode()
-        target = (path.partition(b"?")[0] + (b"?" + query if query else b"")).decode("latin-1")
-        client = scope.get("client")
-        arguments = (scope["method"], target, list(scope["headers"]), body, client[0] if client else None)
-        if handler.blocking:
-            answer = await asyncio.to_thread(handler.handle, *arguments)
-        else:
-            answer = handler.handle(*arguments)
-        await _send(send, answer)
-
-    async def _live(
-        self, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
-    ) -> None:
-        await receive()
-        try:
-            await self._start()
-        except (CapabilityError, SettingsError, OSError) as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self._stop()
-        await send({"type": "lifespan.shutdown.complete"})
-
-    async def _start(self) -> None:
-        self._service.live.changed = self._changed
-        await asyncio.to_thread(self._service.start)
-        self._refreshing = asyncio.create_task(self._service.refresh())
-
-    async def _stop(self) -> None:
-        self._handler = NotReady()
-        if self._refreshing is not None:
-            self._refreshing.cancel()
-            await asyncio.gather(self._refreshing, return_exceptions=True)
-        await asyncio.to_thread(self._service.close)
-
-    def _changed(self, state: State) -> None:
-        self._handler = self._service.handler(self._listener)
-
-
-async def _body(receive: Callable[[], Awaitable[Message]], limit: int) -> bytes | None:
-    """Returns the body as far as it is wanted, None when it is longer."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return b"".join(parts)
-        part = message.get("body", b"")
-        size += len(part)
-        if limit:
-            if size > limit:
-                return None
-            parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
-
-
-async def _send(send: Callable[[Message], Awaitable[None]], answer: Answer) -> None:
-    length = (b"content-length", b"%d" % len(answer.body))
-    await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, length]})
-    await send({"type": "http.response.body", "body": answer.body})

@@ -69,6 +69,13 @@ def configured(
     )
 
 
+def unrevoked(settings: Settings, how: str) -> str | None:
+    """Returns the warning that is due where there is no store; `how` says that this is meant."""
+    if settings.store is not None or settings.never_revoked:
+        return None
+    return f"no store is named, so nothing is ever revoked; {how} says that this is meant"
+
+
 def _store(environment: Mapping[str, str], config: Config, flags: Flags, settings: Settings) -> str | None:
     """Returns the store to go by: as for `cap verify` the one in the data folder where none is named.
 

@@ -49,6 +49,7 @@ class State:
 class Live:
     """Holds the state, and replaces it. `changed` is called with each new one, in whatever thread that is.
 
+    `warn` is told what is odd about the policies, and why something newer is not used.
     `reload` and `refresh_keys` may be called from any thread; requests see the old state or the new one.
     """
 
@@ -59,7 +60,7 @@ class Live:
         feed: Feed | None,
         *,
         strict: RevocationSource | None = None,
-        warn: Callable[[str, str], None] = lambda route, warning: None,
+        warn: Callable[[str], None] = lambda warning: None,
     ) -> None:
         self._changing = threading.Lock()
         self._tally = tally
@@ -104,9 +105,20 @@ class Live:
             return True
 
     def refused(self, reason: str) -> None:
-        """Notes that something newer could not be used."""
+        """Notes, and warns, that something newer could not be used."""
         self.problem = reason
+        self._warn(f"what changed is not used, {self._meanwhile}: {reason}")
         self._tally.happened("reloads_failed")
+
+    def without_keys(self, reason: str) -> None:
+        """Notes why the keys cannot be used, and warns once of each reason: they are read again and again."""
+        if reason != self.problem:
+            self._warn(f"the keys are not taken, {self._meanwhile}: {reason}")
+        self.problem = reason
+
+    @property
+    def _meanwhile(self) -> str:
+        return "so nothing is allowed" if self.state is None else "and what held goes on"
 
     def refresh_keys(self) -> bool:
         """Fetches the keys again and replaces them where they changed; returns whether they were read."""
@@ -121,7 +133,7 @@ class Live:
                     self.state = replace(self.state, keys=keys)
             except (SettingsError, KeysUnavailable) as error:
                 self._tally.happened("refresh_failures_keys")
-                self.problem = str(error)
+                self.without_keys(str(error))
                 return False
             return True
 
@@ -133,14 +145,17 @@ class Live:
 
     def _replace(self, settings: Settings, keys: KeySet | PublicKey) -> None:
         revocations = self._revocations(settings)
-        routes = build_routes(settings.routes, keys, revocations, prefixes=settings.prefixes, warn=self._warn)
-        api = build_api(settings, keys, revocations(OnStale.DENY), warn=self._warn)
+        routes = build_routes(settings.routes, keys, revocations, prefixes=settings.prefixes, warn=self._odd)
+        api = build_api(settings, keys, revocations(OnStale.DENY), warn=self._odd)
         sources = [route.source for route in routes] + ([] if api is None else [api.source])
         digest = hashlib.sha256("\n".join(sources).encode()).hexdigest()
         self._settings = settings
         self.state = State(settings, keys, routes, api, digest[:16], time.time())
         self.problem = None
         self.changed(self.state)
+
+    def _odd(self, route: str, warning: str) -> None:
+        self._warn(f"route {route}: {warning}")
 
     def _revocations(self, settings: Settings) -> Callable[[OnStale], RevocationSource | None]:
         if self._feed is None:

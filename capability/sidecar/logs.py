@@ -74,7 +74,7 @@ class LineLog:
         self._thread.start()
 
     def reopen(self) -> None:
-        """Has the file opened anew before the next write, after it was rotated; the old one stays if not."""
+        """Has the file opened anew at once, where it was rotated; else that waits for something to write."""
         self._reopen.set()
 
     def close(self) -> None:
@@ -102,9 +102,13 @@ class LineLog:
             os.close(self._file)
 
     def _write(self) -> None:
-        """Writes what is waiting. What cannot be written stays, until the queue is full."""
-        if self._reopen.is_set():
-            self._reopen.clear()
+        """Writes what is waiting, to a new file where the old one was moved away.
+
+        What cannot be written stays, until the queue is full.
+        """
+        asked = self._reopen.is_set()
+        self._reopen.clear()
+        if (asked or self._waiting) and self._was_moved():
             self._swap()
         while self._waiting:
             if not self._piece:
@@ -131,9 +135,21 @@ class LineLog:
             lines.append(line)
         self._piece, self._begun = b"".join(lines), len(lines)
 
-    def _swap(self) -> None:
+    def _was_moved(self) -> bool:
+        """True when what is at the log's path is another file, or none: it was rotated."""
         if self._place == "stderr":
-            return
+            return False
+        mine = os.fstat(self._file)
+        try:
+            there = os.stat(self._place)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino)
+
+    def _swap(self) -> None:
+        """Opens the file anew; the old one stays where that fails."""
         try:
             opened = open_log(self._place)
         except OSError:

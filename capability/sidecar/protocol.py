@@ -19,7 +19,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from time import monotonic
@@ -27,24 +26,11 @@ from typing import Final, cast
 
 import httptools
 
+from capability.sidecar.bounds import DEFAULT, MAX_DROPPED_BODY, Bounds, Refused, has_body
 from capability.sidecar.messages import Answer, Handler, Headers
-
-MAX_DROPPED_BODY: Final = 1 << 20
-"""Bytes of a body that is not wanted, read so that the connection can be used again."""
 
 CLOSING_TIME: Final = 5.0
 """Seconds for the other side to read the last answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a connection may cost: bytes, seconds, and how many there are."""
-
-    header_bytes: int = 16 * 1024
-    header_time: float = 2.0
-    request_time: float = 10.0
-    idle_time: float = 75.0
-    connections: int = 1024
 
 
 class Connections:
@@ -55,7 +41,7 @@ class Connections:
     """
 
     def __init__(
-        self, handler: Handler, bounds: Bounds = Bounds(), *, executor: Executor | None = None
+        self, handler: Handler, bounds: Bounds = DEFAULT, *, executor: Executor | None = None
     ) -> None:
         self.handler = handler
         self.bounds = bounds
@@ -174,7 +160,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._closing = True  # the request was answered; nothing else is spoken here
         except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, _Refused):
+            if not isinstance(error.__context__, Refused):
                 raise
             self._refuse(error.__context__.status)
         except httptools.HttpParserError:
@@ -216,24 +202,11 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._size += len(name) + len(value) + 4
         if self._size > self._all.bounds.header_bytes:
-            raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        length = encoding = None
-        for name, value in self._headers:
-            size = len(name)
-            if size == 14 and name.lower() == b"content-length":
-                if length is not None:
-                    raise _Refused(HTTPStatus.BAD_REQUEST)
-                length = value
-            elif size == 17 and name.lower() == b"transfer-encoding":
-                if encoding is not None or value.lower() != b"chunked":
-                    raise _Refused(HTTPStatus.BAD_REQUEST)
-                encoding = value
-        if length is not None and encoding is not None:
-            raise _Refused(HTTPStatus.BAD_REQUEST)
-        if (length is not None and length != b"0") or encoding is not None:
+        if has_body(self._headers):
             self.deadline = monotonic() + self._all.bounds.request_time
         self._in_body = True
         self._size = 0  # from here on the size of the body
@@ -242,7 +215,7 @@ class Connection(asyncio.Protocol):
         self._size += len(body)
         kept = self._all.handler.max_body
         if self._size > (kept or MAX_DROPPED_BODY):
-            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         if kept:
             self._body.append(body)
 
@@ -349,11 +322,3 @@ class Connection(asyncio.Protocol):
         if not (self._begun or self._busy or self._waiting or self._closing):
             self._closing = True
             self._flush()
-
-
-class _Refused(Exception):
-    """Ends parsing; `status` is the answer."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status

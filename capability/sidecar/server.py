@@ -18,7 +18,8 @@ from typing import Final
 from capability.sidecar.addresses import Inherited, Tcp, Unix
 from capability.sidecar.settings import Listener, Serves, Settings, SettingsError
 from capability.sidecar.tally import Board
-from capability.sidecar.worker import Worker, stamps
+from capability.sidecar.watching import stamps
+from capability.sidecar.worker import Worker
 
 BACKLOG: Final = 1024
 EXIT_CANNOT_WORK: Final = 78
@@ -29,7 +30,7 @@ FIRST_DESCRIPTOR: Final = 3
 
 
 class Server:
-    """All workers of one `cap serve`. `warn` is told, once, what is odd about a route's policy."""
+    """All workers of one `cap serve`. `warn` is told, once, what is odd or not used."""
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class Server:
         *,
         reread: Callable[[], Settings],
         files: Sequence[str] = (),
-        warn: Callable[[str, str], None] = lambda route, warning: None,
+        warn: Callable[[str], None] = lambda warning: None,
     ) -> None:
         self._settings = settings
         self._reread = reread
@@ -79,7 +80,7 @@ class Server:
                 reread=self._reread,
                 files=self._files,
                 seen=self._seen,
-                warn=self._warn if number == 0 else lambda route, warning: None,
+                warn=self._warn if number == 0 else lambda warning: None,
             )
             await worker.run(ready)
 

@@ -10,7 +10,6 @@ from capability.errors import StoreError
 from capability.http.problems import Problem
 from capability.keys import PublicKey
 from capability.keyset import KeySet
-from capability.revocation import RevisedSource
 from capability.sidecar.admin import Admin, health
 from capability.sidecar.api import API
 from capability.sidecar.check import Check, CheckSettings
@@ -24,6 +23,7 @@ from capability.sidecar.profiles import PROFILES
 from capability.sidecar.settings import Listener, Logged, Serves, Settings
 from capability.sidecar.storelog import StoreLog
 from capability.sidecar.tally import Board
+from capability.store.protocol import Store
 
 _NOT_READY: Final = Problem(
     name="not-ready",
@@ -34,16 +34,25 @@ _NOT_READY: Final = Problem(
 )
 
 
-class NotReady:
-    """Answers while there is nothing to decide by."""
+class Refusal:
+    """Answers every request with one problem."""
 
     blocking = False
     max_body = 0
 
+    def __init__(self, problem: Problem, realm: str = "cap") -> None:
+        self._problem = problem
+        self._realm = realm
+
     def handle(self, method: str, target: str, headers: Headers, body: bytes, peer: str | None) -> Answer:
-        """Returns 503."""
-        sent = [(name.lower().encode(), value.encode()) for name, value in _NOT_READY.headers("cap")]
-        return Answer(_NOT_READY.status, tuple(sent), _NOT_READY.body())
+        """Returns the problem."""
+        problem = self._problem
+        sent = [(name.lower().encode(), value.encode()) for name, value in problem.headers(self._realm)]
+        return Answer(problem.status, sent, problem.body())
+
+
+NOT_READY: Final = Refusal(_NOT_READY)
+"""Answers while there is nothing to decide by."""
 
 
 class Service:
@@ -58,7 +67,7 @@ class Service:
         board: Board,
         number: int,
         *,
-        warn: Callable[[str, str], None] = lambda route, warning: None,
+        warn: Callable[[str], None] = lambda warning: None,
     ) -> None:
         self._settings = settings
         self._board = board
@@ -69,6 +78,7 @@ class Service:
         self._log = self._decision_log()
         self._revoker = self._store_to_revoke_in()
         self._counted: dict[str, int] = {}
+        self._begun = contextlib.ExitStack()
         self.draining = False
         """True when no more requests are to be sent here."""
 
@@ -76,25 +86,27 @@ class Service:
         """Reads keys and policies, and begins to follow the store and to write the log.
 
         Keys that cannot be read are no error: until they are, nothing is allowed. Raises SettingsError for
-        what can never work, and OSError for a log that cannot be opened.
+        what can never work, and OSError for a log that cannot be opened; then nothing goes on.
         """
-        if self._feed is not None:
-            self._feed.start()
-        if self._log is not None:
-            self._log.start()
-        try:
-            self.live.load()
-        except KeysUnavailable as error:
-            self.live.problem = str(error)
+        with contextlib.ExitStack() as begun:
+            for store in (self._strict, self._revoker):
+                if store is not None:
+                    begun.callback(store.close)
+            if self._log is not None:
+                self._log.start()
+                begun.callback(self._log.close)
+            if self._feed is not None:
+                self._feed.start()
+                begun.callback(self._feed.close)
+            try:
+                self.live.load()
+            except KeysUnavailable as error:
+                self.live.without_keys(str(error))
+            self._begun = begun.pop_all()
 
     def close(self) -> None:
         """Stops following, and writes what is waiting for the log."""
-        if self._feed is not None:
-            self._feed.close()
-        if self._log is not None:
-            self._log.close()
-        if self._revoker is not None:
-            self._revoker.close()
+        self._begun.close()
 
     def reopen_log(self) -> None:
         """Has the log's file opened anew, after it was rotated."""
@@ -107,7 +119,7 @@ class Service:
         if listener.serves is Serves.ADMIN:
             return Admin(live, self._feed, self._board, draining=lambda: self.draining)
         if live.state is None:
-            return NotReady()
+            return NOT_READY
         settings = live.state.settings
         if listener.serves is Serves.API:
             assert live.state.api is not None
@@ -169,7 +181,7 @@ class Service:
             if settings.keys is not None and (missing or KeySource(settings.keys).is_remote):
                 await asyncio.to_thread(self.live.refresh_keys)
 
-    def _revocations(self) -> tuple[Feed | None, RevisedSource | None]:
+    def _revocations(self) -> tuple[Feed | None, Store | None]:
         """Returns what follows the store, or the store itself where every request asks it."""
         url = self._settings.store
         if url is None:

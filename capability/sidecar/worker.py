@@ -1,38 +1,31 @@
 """One worker: an event loop that serves sockets, and the threads that keep its keys and revocations fresh."""
 
 import asyncio
-import contextlib
-import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from capability.sidecar.addresses import Inherited, Tcp
-from capability.sidecar.keysource import KeySource
+from capability.sidecar.bounds import THREADS
 from capability.sidecar.live import State
 from capability.sidecar.protocol import Connections
-from capability.sidecar.service import NotReady, Service
-from capability.sidecar.settings import Listener, Serves, Settings, SettingsError
+from capability.sidecar.service import NOT_READY, Service
+from capability.sidecar.settings import Listener, Serves, Settings
 from capability.sidecar.tally import Board
+from capability.sidecar.watching import Stamps, Watch
 
 if TYPE_CHECKING:
     from capability.sidecar.extauthz import Server as GRPCServer
 
 SWEEP: Final = 0.25
-WATCH: Final = 1.0
 LAST_CALL: Final = 0.5
 """Seconds in which answers say that their connection ends, before idle ones are closed: a request may be on
 its way.
 """
-THREADS: Final = 16
-"""How many requests of one worker may wait for a store that is asked on every request."""
-
-Stamps: TypeAlias = list[tuple[str, int, int, int] | None]
-"""What tells a file from what it was: path, time of change, inode, size; None for one that is not there."""
 
 
 class Worker:
@@ -52,19 +45,17 @@ class Worker:
         reread: Callable[[], Settings],
         files: Sequence[str],
         seen: Stamps,
-        warn: Callable[[str, str], None] = lambda route, warning: None,
+        warn: Callable[[str], None] = lambda warning: None,
     ) -> None:
         self._sockets = sockets
-        self._reread = reread
-        self._files = files
-        self._seen = seen
         self._stopped = asyncio.Event()
         self._service = Service(settings, board, number, warn=warn)
         self._live = self._service.live
         self._live.changed = self._changed
+        self._watch = Watch(self._live, reread, files, seen)
         self._executor = ThreadPoolExecutor(THREADS, "cap-check")
         self._connections = [
-            (listener, Connections(NotReady(), executor=self._executor))
+            (listener, Connections(NOT_READY, executor=self._executor))
             for listener, _ in sockets
             if listener.serves is not Serves.GRPC
         ]
@@ -83,7 +74,9 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-        tasks = [loop.create_task(each) for each in (self._sweep(), self._watch(), self._service.refresh())]
+        tasks = [
+            loop.create_task(each) for each in (self._sweep(), self._watch.run(), self._service.refresh())
+        ]
         ready()
         try:
             await self._stopped.wait()
@@ -121,15 +114,7 @@ class Worker:
 
     def _hang_up(self) -> None:
         self._service.reopen_log()
-        asyncio.get_running_loop().run_in_executor(None, self._reload)
-
-    def _reload(self) -> None:
-        try:
-            settings = self._reread()
-        except SettingsError as error:
-            self._live.refused(str(error))
-            return
-        self._live.reload(settings)
+        asyncio.get_running_loop().run_in_executor(None, self._watch.reload)
 
     async def _sweep(self) -> None:
         """Closes what is late, and says to the board how this worker is."""
@@ -142,16 +127,6 @@ class Worker:
             self._service.say(
                 refused=sum(each.refused for each in every), late=sum(each.late for each in every)
             )
-
-    async def _watch(self) -> None:
-        """Reloads when a file that the state was made of has changed."""
-        seen = self._seen
-        while True:
-            await asyncio.sleep(WATCH)
-            now = stamps(self._live.settings, self._files)
-            if now != seen:
-                seen = now
-                await asyncio.to_thread(self._reload)
 
     async def _drain(self) -> None:
         """Answers what has begun, for `drain_time` at most; new connections are not taken."""
@@ -177,19 +152,3 @@ class Worker:
     def _close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._service.close()
-
-
-def stamps(settings: Settings, files: Sequence[str]) -> Stamps:
-    """Returns how the files that decide look now: `files`, and those that the settings name."""
-    policies = [*(each.policy for each in settings.routes), settings.api.policy, settings.api.callers]
-    named = [*files, *(each for each in policies if each is not None)]
-    if settings.keys is not None and not KeySource(settings.keys).is_remote:
-        named.append(settings.keys)
-    return [_stamp(each) for each in dict.fromkeys(named)]
-
-
-def _stamp(path: str) -> tuple[str, int, int, int] | None:
-    with contextlib.suppress(OSError):
-        found = os.stat(path)
-        return path, found.st_mtime_ns, found.st_ino, found.st_size
-    return None

@@ -6,12 +6,10 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Final
 
+from capability.sidecar.bounds import DEFAULT, Bounds
 from capability.sidecar.messages import Handler
-from capability.sidecar.protocol import Bounds, Connections
-
-DEFAULT: Final = Bounds()
+from capability.sidecar.protocol import Connections
 
 
 @contextlib.contextmanager

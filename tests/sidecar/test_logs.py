@@ -101,6 +101,23 @@ def test_no_line_is_lost_or_torn_when_the_file_is_rotated(
     assert [json.loads(line)["path"] for line in whole.splitlines() if line] == paths
 
 
+def test_a_file_that_was_moved_away_is_opened_anew_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "INTERVAL", 0.01)
+    file, old = tmp_path / "log", tmp_path / "old"
+    with line_log(str(file)) as log:
+        offer(log, ["/1"])
+        assert wait_until(lambda: file.read_text().endswith("\n"))
+        file.rename(old)
+        offer(log, ["/2"])
+        assert wait_until(lambda: file.exists() and file.read_text().endswith("\n"))
+        log.reopen()  # what was not moved is not begun again
+        offer(log, ["/3"])
+    written = [[json.loads(line)["path"] for line in each.read_text().splitlines()] for each in (old, file)]
+    assert written == [["/1"], ["/2", "/3"]]
+
+
 def test_a_reader_that_takes_nothing_keeps_neither_requests_nor_the_end_waiting(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from capability.sidecar.bounds import Bounds
 from capability.sidecar.messages import Answer, Headers
-from capability.sidecar.protocol import Bounds
 from tests.sidecar.serving import exchange, read_all, served, statuses
 
 

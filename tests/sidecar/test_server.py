@@ -147,6 +147,15 @@ def test_a_bad_configuration_keeps_the_old_one(tmp_path: Path) -> None:
         (tmp_path / "cap.toml").write_text(config("no_such = 1"))
         assert wait_until(lambda: "no_such" in (json.loads(server.ask(1, "/status")[2])["problem"] or ""))
         assert server.ask(token=mint())[0] == 200
+        assert "what held goes on: serve: there is no setting 'no_such'" in server.errors.read_text()
+
+
+def test_without_its_keys_it_says_why_nothing_is_allowed(tmp_path: Path) -> None:
+    with sidecar(tmp_path, config=config(key="root.key.pub")) as server:
+        assert server.ask(token=mint())[0] == 503
+        said = server.errors.read_text()
+        assert "warning: the keys are not taken, so nothing is allowed" in said
+        assert "root.key.pub" in said
 
 
 def test_what_needs_a_restart_is_told_and_the_rest_holds(tmp_path: Path) -> None:

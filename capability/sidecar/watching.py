@@ -1,0 +1,68 @@
+"""Has what a process decides by read again, when a file that it was made of changes."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+from capability.sidecar.keysource import KeySource
+from capability.sidecar.live import Live
+from capability.sidecar.settings import Settings, SettingsError
+
+INTERVAL: Final = 1.0
+"""Seconds between two looks."""
+
+Stamps: TypeAlias = list[tuple[str, int, int, int] | None]
+"""What tells a file from what it was: path, time of change, inode, size; None for one that is not there."""
+
+
+class Watch:
+    """Looks at the files while `run` goes on.
+
+    `reread` reads the settings again and raises SettingsError. `files` are those that it reads; the policies
+    and keys that the settings name are looked at too. `seen` is how all looked before they were first read.
+    """
+
+    def __init__(
+        self, live: Live, reread: Callable[[], Settings], files: Sequence[str], seen: Stamps
+    ) -> None:
+        self._live = live
+        self._reread = reread
+        self._files = files
+        self._seen = seen
+
+    def reload(self) -> None:
+        """Reads everything again; what cannot be used is refused, and what held goes on."""
+        try:
+            settings = self._reread()
+        except SettingsError as error:
+            self._live.refused(str(error))
+            return
+        self._live.reload(settings)
+
+    async def run(self) -> None:
+        """Reloads after each change, until it is cancelled."""
+        seen = self._seen
+        while True:
+            await asyncio.sleep(INTERVAL)
+            now = stamps(self._live.settings, self._files)
+            if now != seen:
+                seen = now
+                await asyncio.to_thread(self.reload)
+
+
+def stamps(settings: Settings, files: Sequence[str]) -> Stamps:
+    """Returns how the files that decide look now: `files`, and those that the settings name."""
+    policies = [*(each.policy for each in settings.routes), settings.api.policy, settings.api.callers]
+    named = [*files, *(each for each in policies if each is not None)]
+    if settings.keys is not None and not KeySource(settings.keys).is_remote:
+        named.append(settings.keys)
+    return [_stamp(each) for each in dict.fromkeys(named)]
+
+
+def _stamp(path: str) -> tuple[str, int, int, int] | None:
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        return path, found.st_mtime_ns, found.st_ino, found.st_size
+    return None
