@@ -75,6 +75,7 @@ class Live:
         self.changed: Callable[[State], None] = lambda state: None
         self.problem: str | None = NO_KEYS
         """Why the last change was refused; None when it was not."""
+        self._keys_problem: str | None = None
         self.keys_read_at: float | None = None
 
     @property
@@ -114,7 +115,7 @@ class Live:
         """Notes why the keys cannot be used, and warns once of each reason: they are read again and again."""
         if reason != self.problem:
             self._warn(f"the keys are not taken, {self._meanwhile}: {reason}")
-        self.problem = reason
+        self.problem = self._keys_problem = reason
 
     @property
     def _meanwhile(self) -> str:
@@ -131,6 +132,8 @@ class Live:
                     for guard in self.state.guards:
                         guard.replace(keys=keys)
                     self.state = replace(self.state, keys=keys)
+                if self.problem == self._keys_problem:
+                    self.problem = None
             except (SettingsError, KeysUnavailable) as error:
                 self._tally.happened("refresh_failures_keys")
                 self.without_keys(str(error))

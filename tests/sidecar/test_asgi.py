@@ -171,7 +171,8 @@ def test_the_surfaces_of_one_sidecar_decide_and_count_together(settings: Path) -
         assert connection.getresponse().status == 200
         connection.close()
         assert ask(check, token) == 401  # from this moment on: it is the same copy
-        assert metric(tells, 'cap_decisions_total{reason="allowed",result="allow"}') == 1
+        # the yes about the caller too
+        assert metric(tells, 'cap_decisions_total{reason="allowed",result="allow"}') == 2
         assert metric(tells, 'cap_decisions_total{reason="revoked",result="deny"}') == 1
         assert metric(tells, "cap_revocation_entries") == 1
         assert metric(tells, "cap_ready") == 1

@@ -282,8 +282,11 @@ def test_keys_are_fetched_and_fetched_again(tmp_path: Path) -> None:
             answers[0] = mine
             assert wait_until(lambda: server.ask(token=mint())[0] == 200)
             answers[0] = "nonsense"
-            time.sleep(0.3)
+            assert wait_until(lambda: "keys" in (json.loads(server.ask(1, "/status")[2])["problem"] or ""))
             assert server.ask(token=mint())[0] == 200
+            answers[0] = mine
+            assert wait_until(lambda: json.loads(server.ask(1, "/status")[2])["problem"] is None)
+            assert server.errors.read_text().count("and what held goes on") == 1
             answers[0] = other
             assert wait_until(lambda: server.ask(token=mint())[0] == 401)
 
