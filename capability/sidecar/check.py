@@ -108,7 +108,7 @@ class Check:
         self.blocking = settings.blocking
         self._routes = routes
         self._settings = settings
-        self._tally = tally
+        self._count = tally.answered if settings.blocking else tally.answered_in_loop
         self._log = log
         self._log_of_yes = log if log is not None and log.takes_allowed else None
         self._targets = Targets(settings.paths)
@@ -124,7 +124,7 @@ class Check:
         """Returns 200 with identity headers for a yes, and a problem for a no."""
         started = perf_counter_ns()
         reason, answer = self._answer(method, target, headers, peer)
-        self._tally.answered(reason, perf_counter_ns() - started)
+        self._count(reason, perf_counter_ns() - started)
         return answer
 
     def _answer(self, method: str, target: str, headers: Headers, peer: str | None) -> tuple[str, Answer]:

@@ -24,7 +24,7 @@ def count(tally: Tally) -> None:
 
 
 def test_threads_that_count_at_once_lose_nothing() -> None:
-    numbers = Slow([0] * 100)
+    numbers = Slow([0] * 200)
     tally = Tally(numbers)
     threads = [threading.Thread(target=count, args=(tally,)) for _ in range(4)]
     for thread in threads:
@@ -33,6 +33,26 @@ def test_threads_that_count_at_once_lose_nothing() -> None:
         thread.join()
     # each thread: 10 answers, in one bucket, of 1 ns each; and 20 that were dropped
     assert sorted(number for number in numbers if number) == [40, 40, 40, 80]
+
+
+def test_the_thread_of_the_loop_and_the_others_lose_nothing_of_each_other() -> None:
+    tally, board = Tally(Slow([0] * 200)), Board(1)
+    numbers = tally._numbers
+
+    def count_in_loop() -> None:
+        for _ in range(10):
+            tally.answered_in_loop("allowed", 1)
+
+    threads = [threading.Thread(target=each) for each in (lambda: count(tally), count_in_loop)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(number for number in numbers if number) == [10] * 6 + [20]
+    for each in (board.row(0).answered, board.row(0).answered_in_loop):
+        each("denied", 30_000)
+    assert board.decisions()["denied"] == 2
+    assert board.durations() == ([0, 2, *[0] * 12], 60e-6)
 
 
 def test_workers_are_added_up() -> None:
