@@ -443,18 +443,23 @@ class RequestForm:
         guard, shape = self._guard, self._shape
         moment = guard._clock()
         now = int(moment) if type(moment) is float and 0 <= moment <= DATE_MAX else _seconds(moment)
-        known = guard._setup.known.get(token) if isinstance(token, TOKEN_TYPES) else None
-        if known is None or tuple(map(type, values)) != shape.types:
+        if not isinstance(token, TOKEN_TYPES):
             return False
-        found = guard._found(known, shape, values, now)
-        if found is None:
+        cache = guard._setup.known
+        known = cache.get(token)
+        if known is None:
+            cache.misses -= 1  # a look into the cache counts in `check`, which is asked now
             return False
-        form, _, _, derived = found
-        if derived[1] or not form.holds[derived[0]]:
-            return False
-        guard._fast += 1
-        guard._allowed += 1
-        return True
+        if tuple(map(type, values)) == shape.types:
+            found = guard._found(known, shape, values, now)
+            if found is not None:
+                form, _, _, derived = found
+                if not derived[1] and form.holds[derived[0]]:
+                    guard._fast += 1
+                    guard._allowed += 1
+                    return True
+        cache.hits -= 1
+        return False
 
     def require(self, token: str | bytes, *values: Any) -> Decision:
         """Returns the decision of `check` if it is an allow; raises as `Guard.require` does."""

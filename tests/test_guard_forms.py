@@ -232,7 +232,11 @@ def test_a_yes_at_once_is_a_yes_of_check_and_anything_else_says_nothing() -> Non
     for request in requests * 3:
         form.check(TEXT, *request)
     fast = guard.stats().fast
+    looks = guard.stats().tokens
     told_at_once = [form.allows_at_once(TEXT, request) for request in requests]
+    # who is told nothing asks `check`, which counts its look into the cache
+    assert guard.stats().tokens.hits == looks.hits + sum(told_at_once)
+    assert guard.stats().tokens.misses == looks.misses
     allowed = [form.check(TEXT, *request).allowed for request in requests]
     assert told_at_once[:-2] == allowed[:-2]  # the last two need the engine
     assert not any(told_at_once[-2:])

@@ -16,6 +16,7 @@ from capability.errors import AuthorizationError
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:cap:problem:"
+INSTANCE_PREFIX: Final = "urn:cap:decision:"
 
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _QUOTABLE: Final = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]+")
@@ -57,7 +58,7 @@ class Problem:
             "revocation_age_ms": self.revocation_age_ms,
         }
         if self.decision_id is not None:
-            members["instance"] = f"urn:uuid:{self.decision_id}"
+            members["instance"] = INSTANCE_PREFIX + self.decision_id
         return {name: value for name, value in members.items() if value is not None}
 
     def body(self) -> bytes:

@@ -111,8 +111,7 @@ class Admin:
     def _metrics(self) -> Answer:
         from capability.sidecar.metrics import CONTENT_TYPE, exposition
 
-        state = self._live.state
-        text = exposition(self._board, None if state is None else state.revision)
+        text = exposition(self._board)
         headers = ((b"content-type", CONTENT_TYPE.encode()), (b"cache-control", b"no-store"))
         return Answer(HTTPStatus.OK, headers, text)
 

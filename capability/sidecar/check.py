@@ -1,7 +1,7 @@
 """The check: a proxy's question in, the guard's decision out, as a status and headers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import Final, NamedTuple, Protocol
 
@@ -52,6 +52,8 @@ _HOLDER_SIZE: Final = 700
 """What an entry takes beside the text that it stands under, in bytes, about."""
 
 _ALLOWED: Final = Outcome.ALLOWED
+_NEEDING: Final = frozenset(outcome for outcome, problem in OF_OUTCOME.items() if problem.status == 403)
+"""Outcomes whose problem says what was needed."""
 _SCHEMES: Final = (b"Bearer ", b"bearer ")
 _MAX_REVISION_DIGITS: Final = 19
 
@@ -165,7 +167,8 @@ class Check:
                 bearer_token([found[AUTHORIZATION].decode("latin-1")])
             except MalformedRequest as error:
                 return "malformed", self._no(malformed(str(error)), decision)
-        return decision.outcome.value, self._no(problem_of(decision), decision)
+        required = route.operations(stated) if decision.outcome in _NEEDING else ()
+        return decision.outcome.value, self._no(problem_of(decision, required), decision)
 
     def _token(self, found: Mapping[bytes, bytes]) -> str | None:
         """Returns the token's text, or what stands where it should: the guard then refuses it as no token.
@@ -222,6 +225,8 @@ class Check:
         ]
         headers.append((REASON, problem.name.encode()))
         if decision is not None:
+            if problem.decision_id is None:
+                problem = replace(problem, decision_id=decision.decision_id)
             headers.append((DECISION_ID, decision.decision_id.encode()))
         return Answer(self._statuses.get(problem.status, problem.status), headers, problem.body())
 

@@ -17,6 +17,7 @@ from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.policy_review import PolicyWarning
 from capability.revocation import RevocationSource
+from capability.sidecar.needs import needs_of
 from capability.sidecar.routes import DEFAULT_POLICY, HEADER, Route, Routes, header_names
 from capability.sidecar.settings import OnStale, RouteSettings, SettingsError
 
@@ -61,6 +62,7 @@ def build_routes(
                 headers=headers,
                 tells=any(head.name in _TOLD for head in _heads(program)),
                 source=print_program(program),
+                needs=needs_of(program),
             )
         )
     try:

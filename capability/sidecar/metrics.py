@@ -14,17 +14,16 @@ from capability.sidecar.tally import BOUNDS, Board
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 
-def exposition(board: Board, policy_revision: str | None) -> bytes:
+def exposition(board: Board) -> bytes:
     """Returns all metrics in the text format."""
     registry = CollectorRegistry()
-    registry.register(_Collected(board, policy_revision))
+    registry.register(_Collected(board))
     return generate_latest(registry)
 
 
 class _Collected(Collector):
-    def __init__(self, board: Board, policy_revision: str | None) -> None:
+    def __init__(self, board: Board) -> None:
         self._board = board
-        self._policy_revision = policy_revision
 
     def collect(self) -> Iterator[Metric]:
         """Yields the metrics. Every label has few values, and none of them comes from a request."""
@@ -54,10 +53,10 @@ class _Collected(Collector):
             "When the worker that is furthest behind last heard from the store.",
             value=gauges["revocation_success_ms"] / 1000,
         )
-        if self._policy_revision is not None:
-            info = GaugeMetricFamily("cap_policy_info", "The policies that decide.", labels=["revision"])
-            info.add_metric([self._policy_revision], 1)
-            yield info
+        info = GaugeMetricFamily("cap_policy_info", "The policies that decide.", labels=["revision"])
+        for revision in sorted(self._board.said("policies")):
+            info.add_metric([f"{revision:016x}"], 1)
+        yield info
         build = GaugeMetricFamily("cap_build_info", "This program.", labels=["version"])
         build.add_metric([_version()], 1)
         yield build

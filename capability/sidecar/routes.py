@@ -14,8 +14,9 @@ from typing import Final
 from capability.datalog.program import Program
 from capability.datalog.terms import STRING
 from capability.guard import Guard, RequestForm
-from capability.sidecar.facts import form
+from capability.sidecar.facts import Stated, form
 from capability.sidecar.messages import BadRequest
+from capability.sidecar.needs import Needs
 
 HEADER: Final = "header"
 """The predicate whose facts, where the policy derives them, become headers."""
@@ -52,7 +53,8 @@ class Route:
     """The guard for requests to `host` (None: any) at `path` and below it; `name` stands in logs and metrics.
 
     `headers` are the names that the policy may derive, in lower case; `tells` says that it
-    derives headers or a tenant at all; `source` is the policy as Datalog.
+    derives headers or a tenant at all; `source` is the policy as Datalog; `needs` tells which operations
+    it makes of a request, None where it makes none.
     """
 
     guard: Guard
@@ -62,6 +64,7 @@ class Route:
     headers: tuple[bytes, ...] = ()
     tells: bool = True
     source: str = ""
+    needs: Needs | None = field(default=None, repr=False)
     prefix: str = field(init=False)
     form: RequestForm = field(init=False, repr=False)
 
@@ -74,6 +77,10 @@ class Route:
         if self.host is not None and self.host != host:
             return False
         return self.prefix == "/" or path.startswith(self.prefix) or path == self.path
+
+    def operations(self, stated: Stated) -> tuple[str, ...]:
+        """Returns the operations that a request needs here, as far as the policy says so."""
+        return () if self.needs is None else self.needs.operations(stated)
 
 
 class Routes:

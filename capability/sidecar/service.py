@@ -164,6 +164,7 @@ class Service:
             if age is not None:
                 tally.says("revocation_success_ms", round((time.time() - age) * 1000))
         if self.live.state is not None:
+            tally.says("policies", int(self.live.state.revision, 16))
             stats = [guard.stats().tokens for guard in self.live.state.guards]
             found["cache_hits"] = sum(each.hits for each in stats)
             found["cache_misses"] = sum(each.misses for each in stats)

@@ -46,8 +46,8 @@ EVENTS: Final = (
     "reloads_failed",
 )
 
-GAUGES: Final = ("revocation_entries", "revocation_revision", "revocation_success_ms", "ready")
-"""What each worker last said of itself: times are in milliseconds since 1970."""
+GAUGES: Final = ("revocation_entries", "revocation_revision", "revocation_success_ms", "ready", "policies")
+"""What each worker last said of itself: times in milliseconds since 1970, `policies` as a hash of them."""
 
 _NANOSECOND_BOUNDS: Final = tuple(round(bound * 1e9) for bound in BOUNDS)
 _BUCKETS: Final = len(REASONS)
@@ -91,6 +91,10 @@ class Board:
     def events(self) -> Mapping[str, int]:
         """Returns how often each of EVENTS happened."""
         return {event: self._sum(at) for event, at in _EVENT_PLACES.items()}
+
+    def said(self, gauge: str) -> frozenset[int]:
+        """Returns all that workers said of one of GAUGES, but for nothing."""
+        return frozenset(self._numbers[_GAUGE_PLACES[gauge] :: _WIDTH].tolist()) - {0}
 
     def gauges(self) -> Mapping[str, int]:
         """Returns the least that any worker said of each of GAUGES: a fleet is as good as its last one."""

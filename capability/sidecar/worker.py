@@ -74,6 +74,7 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        self._service.say()  # who reads the metrics at once is told of this worker too
         tasks = [
             loop.create_task(each) for each in (self._sweep(), self._watch.run(), self._service.refresh())
         ]

@@ -66,7 +66,7 @@ def test_a_denial_names_what_was_needed() -> None:
         "error": "insufficient_scope",
         "required": ["write", 'a "quoted" one'],
         "decision_id": decision.decision_id,
-        "instance": f"urn:uuid:{decision.decision_id}",
+        "instance": f"urn:cap:decision:{decision.decision_id}",
     }
 
 

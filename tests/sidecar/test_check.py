@@ -67,13 +67,64 @@ def test_the_built_in_policy_makes_operations_of_methods(method: str, operation:
     for each in ("read", "write", "delete"):
         token = mint(operations=[each])
         for _ in range(3):
-            answer, _headers = ask(check, token, method)
+            answer, headers = ask(check, token, method)
             assert answer.status == (200 if each == operation else 403)
+            if each != operation:
+                assert headers["www-authenticate"].endswith(f'scope="{operation}"')
 
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "PROPFIND"])
 def test_a_method_that_is_no_operation_is_denied(method: str) -> None:
-    assert ask(make_check(), mint(), method)[0].status == 403
+    answer, headers = ask(make_check(), mint(), method)
+    assert answer.status == 403
+    assert "scope=" not in headers["www-authenticate"]
+    assert "required" not in json.loads(answer.body)
+
+
+def test_a_denial_says_all_that_its_client_may_know() -> None:
+    answer, headers = ask(make_check(source=MemoryStore()), mint(operations=["read"]), "POST")
+    problem = json.loads(answer.body)
+    decision_id = headers["x-cap-decision-id"]
+    assert problem.pop("revocation_age_ms") >= 0
+    assert problem == {
+        "type": "urn:cap:problem:denied",
+        "title": "The token does not allow this",
+        "status": 403,
+        "detail": "the token does not allow this request",
+        "instance": f"urn:cap:decision:{decision_id}",
+        "decision_id": decision_id,
+        "error": "insufficient_scope",
+        "required": ["write"],
+    }
+
+
+def test_what_was_needed_is_the_policy_s_word_and_tells_nothing_of_the_token(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.datalog"
+    policy.write_text("""
+        operation("list") <- http_method("GET"), http_path("/orders");
+        operation("look") <- http_method("GET"), http_path("/orders");
+        operation($secret) <- user($secret);
+        check if http_header("x-nobody", "sends this");
+        allow if operation("list");
+    """)
+    check = make_check(RouteSettings(name="default", policy=str(policy)))
+    for _ in range(3):
+        answer, headers = ask(check, mint(), target="/orders")
+        assert json.loads(answer.body)["required"] == ["list", "look"]
+        assert headers["www-authenticate"].endswith('scope="list look"')
+    assert "required" not in json.loads(ask(check, mint(), target="/other")[0].body)
+    assert "required" not in json.loads(ask(check, "no token", target="/orders")[0].body)
+
+
+def test_a_decision_that_cannot_be_logged_is_told_by_its_id() -> None:
+    class Full:
+        takes_allowed = True
+
+        def offer(self, *arguments: object) -> bool:
+            return False
+
+    answer, headers = ask(make_check(log=Full()), mint())
+    assert (answer.status, json.loads(answer.body)["decision_id"]) == (503, headers["x-cap-decision-id"])
 
 
 def test_the_path_is_the_resource() -> None:

@@ -50,7 +50,7 @@ def first_cells(text: str) -> set[str]:
 
 
 def test_every_metric_is_explained_and_no_other() -> None:
-    found = text_string_to_metric_families(exposition(Board(1), "revision").decode())
+    found = text_string_to_metric_families(exposition(Board(1)).decode())
     exposed = {f"{each.name}_total" if each.type == "counter" else each.name for each in found}
     text = part("sidecar.md", "Metrics and logs")
     assert {name for name in first_cells(text) if name.startswith("cap_")} == exposed
