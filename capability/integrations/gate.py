@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Unpack
+from typing import Any, NoReturn, Unpack
 
 from capability.builders import Fact
 from capability.decision import Decision
@@ -69,6 +69,11 @@ class Grant:
         if not narrowing:
             raise ValueError("name what is delegated: operation=, resource=, expires=, ...")
         return self.attenuate(**narrowing).to_base64()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: Any) -> NoReturn:
+        """Keeps FastAPI from reading a grant out of a request's body, or writing its token into an answer."""
+        raise TypeError("a Grant is no part of a request or an answer: write Annotated[Grant, Security(cap)]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from capability.errors import AuthorizationError
 from capability.http.problems import Problem, problem_of_error
-from capability.integrations.asgi import POLICY_VIOLATION, SCOPE_KEY, Access, CapMiddleware
+from capability.integrations import asgi
+from capability.integrations.asgi import POLICY_VIOLATION, SCOPE_KEY, Access
 from capability.integrations.extras import extra
 from capability.integrations.gate import Grant, Refused
 
@@ -23,6 +24,8 @@ with extra("starlette"):
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import Response
     from starlette.websockets import WebSocket, WebSocketState
+
+    from capability.integrations.reviewing import Review, review_order, wrapped
 
 __all__ = ["CapMiddleware", "HTTPRefused", "answer_errors", "grant_of", "requires"]
 
@@ -38,6 +41,20 @@ class HTTPRefused(Refused, HTTPException):
         self.problem = problem
         headers = {name: value for name, value in problem.headers(realm) if name != "Content-Type"}
         HTTPException.__init__(self, problem.status, detail=problem.detail, headers=headers)
+
+
+class CapMiddleware(asgi.CapMiddleware):
+    """That of `capability.integrations.asgi`, which also finds routes to what `requires` has yet to wrap.
+
+    In FastAPI that is `@requires("refund")` above `@app.post("/refund")`: such an application does not start.
+    """
+
+    @functools.cached_property
+    def _reviewed(self) -> asgi.Application:
+        return Review(super().__call__, review=review_order, around=self.app)
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        await self._reviewed(scope, receive, send)
 
 
 def requires(*operations: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
@@ -57,6 +74,7 @@ def requires(*operations: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]
         if at is None:
             raise TypeError(f"{endpoint.__qualname__} has no parameter 'request' or 'websocket'")
         place = at
+        wrapped(endpoint)
 
         def connection(args: tuple[Any, ...], kwargs: dict[str, Any]) -> HTTPConnection:
             found = kwargs[name] if name in kwargs else args[place]
