@@ -5,7 +5,8 @@
     private_key = "root.key"           # a file; the key itself has no place here
     key_id = 1
     store = "sqlite:///cap.db"         # or postgresql://USER@HOST/DATABASE; mode 0600 if a password is in it
-    revocations = "revoked.signed"     # a signed file of revocations, to go by in place of a store
+    revocations = "revoked.signed"     # a signed file of revocations, to go by in place of a store;
+                                       # for `cap serve` an https:// URL too, and beside a store
     revocations_key = "revoked.pub"    # who signs that; the root keys if it is not said
     revocations_name = "acme"          # which list of that signer is meant, if it signs several
     policy = "policy.datalog"
@@ -170,7 +171,7 @@ def parse(path: Path, content: bytes, mode: int) -> Config:
         private_key=_path(base, _private_key(path, values)),
         key_id=_integer(path, values, "key_id"),
         store=_store(base, _string(path, values, "store")),
-        revocations=_path(base, _string(path, values, "revocations")),
+        revocations=_place(base, _string(path, values, "revocations")),
         revocations_key=_key(base, _string(path, values, "revocations_key")),
         revocations_name=_string(path, values, "revocations_name"),
         policy=_path(base, _string(path, values, "policy")),
@@ -312,6 +313,10 @@ def _path(base: Path, value: str | None) -> str | None:
         raise ConfigurationError(
             f"there is no home folder for {value!r}", "write the path in full", "config.value"
         ) from error
+
+
+def _place(base: Path, value: str | None) -> str | None:
+    return value if value is None or "://" in value else _path(base, value)
 
 
 def _store(base: Path, value: str | None) -> str | None:

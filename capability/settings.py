@@ -183,7 +183,10 @@ def _signed(
             "leave max_stale out",
             "config.value",
         )
-
+    if "://" in file:
+        raise ConfigurationError(
+            "signed revocations are fetched from a URL by `cap serve` only", "name a file", "config.value"
+        )
     key = environment.get("CAP_REVOCATIONS_KEY", "").strip() or config.revocations_key
     name = environment.get("CAP_REVOCATIONS_NAME") or config.revocations_name
     source = SignedRevocations.load(file, roots if key is None else _public_key(key), name=name)

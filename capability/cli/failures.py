@@ -95,6 +95,7 @@ HINTS: Final = {
     "store.unavailable.behind": "wait until the store has it, or name the one that `cap revoke` wrote to",
     "store.unavailable.postgres": "pip install 'capability-tokens[postgres]'",
     "store.unavailable.redis": "pip install 'capability-tokens[redis]'",
+    "store.unavailable.signed": "check where they are; `cap revoked export` signs them",
     "store.unavailable": "check the path or server; `cap mint` and `cap revoke` make a store that is missing",
     "store": "check the store's URL and permissions",
     "revocations.signature": "name the key that signs with --revocations-key, and fetch the file again",

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -9,17 +10,23 @@ import click
 from capability.cli.failures import Exit, Failure, usage
 from capability.cli.group import command
 from capability.cli.inputs import Session
+from capability.cli.moments import rfc_3339
 from capability.cli.options import root_options, store_option
 from capability.cli.output import Result, one_line, print_error_line
 from capability.cli.stores import url_for_reading
 from capability.configuration import NO_STORE
+from capability.datalog.terms import DATE_MAX
 
 if TYPE_CHECKING:
+    from capability.keys import PublicKey
+    from capability.keyset import KeySet
     from capability.sidecar.settings import Settings
+    from capability.store.signed import SignedRevocations
 
 _NEVER: Final = "--store none"
 """How one says that nothing is ever revoked."""
 
+TOO_OLD: Final = "the signed revocations are older than max_stale, which counts from when they were signed"
 _HINT: Final = "see the example in docs/sidecar.md"
 
 
@@ -27,6 +34,7 @@ _HINT: Final = "see the example in docs/sidecar.md"
     "serve",
     "cap serve --public-key root.key.pub --listen tcp:8181",
     "cap serve --listen unix:/run/cap/cap.sock --behind nginx --policy policy.datalog --admin tcp:9901",
+    "cap serve --revocations https://issuer.example/revoked.signed --revocations-key revoked.key.pub",
     "cap serve --check",
 )
 @click.option(
@@ -60,7 +68,33 @@ _HINT: Final = "see the example in docs/sidecar.md"
 @click.option("--application", "-a", help="Which application the requests are for.")
 @root_options
 @store_option
-@click.option("--max-stale", type=float, metavar="SECONDS", help="How old revocations may be.  [default: 30]")
+@click.option(
+    "--revocations",
+    metavar="FILE|URL",
+    envvar="CAP_REVOCATIONS",
+    show_envvar=True,
+    help="Signed revocations to follow, alone or beside a store.",
+)
+@click.option(
+    "--revocations-key",
+    metavar="KEY|FILE",
+    envvar="CAP_REVOCATIONS_KEY",
+    show_envvar=True,
+    help="The key that signs them, if it is not the issuer's.",
+)
+@click.option(
+    "--revocations-name",
+    metavar="NAME",
+    envvar="CAP_REVOCATIONS_NAME",
+    show_envvar=True,
+    help="Which list of theirs is meant, if the key signs several.",
+)
+@click.option(
+    "--max-stale",
+    type=float,
+    metavar="SECONDS",
+    help="How old revocations may be.  [default: 30 for a store, and what signed ones say themselves]",
+)
 @click.option("--workers", type=int, metavar="N", help="Processes that decide.  [default: 1]")
 @click.option("--check", is_flag=True, help="Only say what would be served, and what is odd about it.")
 @click.pass_obj
@@ -163,6 +197,7 @@ def _checked(settings: "Settings") -> Result:
             warn=note,
         )
         build_api(settings, keys, None, warn=note)
+        signed = _signed(settings, keys)
     except KeysUnavailable as error:
         raise Failure(
             Exit.TOKEN_OR_KEY, "key.format", str(error), "name a key, a key set, or their file"
@@ -179,15 +214,12 @@ def _checked(settings: "Settings") -> Result:
         for route, policy in zip(routes, settings.routes, strict=True)
     ]
     lines.append(f"keys  {keys!r}")
-    if settings.store is None:
-        lines.append("revocations  none: nothing is ever revoked")
-        warning = unrevoked(settings, _NEVER)
-        if warning is not None:
-            notes.append(warning)
-    elif settings.follow:
-        lines.append(f"revocations  followed, {settings.max_stale:g} s old at most")
-    else:
-        lines.append("revocations  the store is asked on every request")
+    lines += _of_revocations(settings, signed)
+    warning = unrevoked(settings, _NEVER)
+    if warning is not None:
+        notes.append(warning)
+    if signed is not None and settings.max_stale is not None and signed[1].age() > settings.max_stale:
+        notes.append(TOO_OLD)
     data = {
         "listen": [
             {"address": str(each.address), "serves": each.serves.value, "behind": each.behind}
@@ -205,11 +237,51 @@ def _checked(settings: "Settings") -> Result:
         ],
         "keys": settings.keys,
         "follow": settings.follow,
+        "revocations": None
+        if signed is None
+        else {"place": signed[0], "revision": signed[1].revision(), "valid_until": signed[1].valid_until},
         "max_stale": settings.max_stale,
         "workers": settings.workers,
         "warnings": notes,
     }
     return Result("\n".join(lines), data, notes=tuple(notes))
+
+
+def _signed(settings: "Settings", roots: "KeySet | PublicKey") -> "tuple[str, SignedRevocations] | None":
+    """Returns where signed revocations are and what they say now; None where none are named.
+
+    Raises StoreError for what would be refused, and KeysUnavailable.
+    """
+    if settings.revocations is None:
+        return None
+    from capability.sidecar.revocations import signers
+    from capability.sidecar.signedfeed import place_of
+    from capability.store.signed import SignedRevocations
+
+    keys = signers(settings, lambda: roots)()
+    place = place_of(settings.revocations, settings.poll, settings.revocations_refresh)
+    return place.shown, SignedRevocations(place.read() or b"", keys, name=settings.revocations_name)
+
+
+def _of_revocations(settings: "Settings", signed: "tuple[str, SignedRevocations] | None") -> list[str]:
+    """Returns what is said of where revocations come from."""
+    from capability.cli.signed import counted
+    from capability.sidecar.revocations import STORE_MAX_STALE
+
+    lines = []
+    if settings.store is not None and settings.follow:
+        lines.append(f"revocations  followed, {settings.max_stale or STORE_MAX_STALE:g} s old at most")
+    elif settings.store is not None:
+        lines.append("revocations  the store is asked on every request")
+    if signed is not None:
+        place, found = signed
+        until = rfc_3339(datetime.fromtimestamp(min(found.valid_until, DATE_MAX), UTC))
+        at_most = "" if settings.max_stale is None else f", {settings.max_stale:g} s old at most"
+        lines.append(
+            f"revocations  signed, in {place}: {counted(len(found))} at revision {found.revision()},"
+            f" valid until {until}{at_most}"
+        )
+    return lines or ["revocations  none: nothing is ever revoked"]
 
 
 def _check_packages(settings: "Settings") -> None:

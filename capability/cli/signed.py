@@ -90,7 +90,7 @@ def export(
     said |= {"base": part.base, "ids": len(part.digests)}
     what = "all that is revoked" if since is None else f"what was revoked after revision {since}"
     return Result(
-        f"signed {what}: {_counted(len(part.digests))}, {len(data)} bytes, at revision {part.revision},"
+        f"signed {what}: {counted(len(part.digests))}, {len(data)} bytes, at revision {part.revision},"
         f" valid until {said['valid_until']}",
         {**said, "bytes": len(data)},
     )
@@ -140,7 +140,7 @@ def verify(
     found = SignedRevocations.load(file, trusted, name=revocations_name or session.config.revocations_name)
     said = _said(found.name, found.revision(), found.issued, found.valid_until)
     return Result(
-        f"good: {_counted(len(found))}, at revision {said['revision']}, signed {said['issued']},"
+        f"good: {counted(len(found))}, at revision {said['revision']}, signed {said['issued']},"
         f" valid until {said['valid_until']}",
         {**said, "ids": len(found)},
     )
@@ -159,5 +159,6 @@ def _moment(seconds: int) -> str:
     return rfc_3339(datetime.fromtimestamp(min(seconds, DATE_MAX), UTC))
 
 
-def _counted(ids: int) -> str:
+def counted(ids: int) -> str:
+    """Returns how many ids there are, in words."""
     return "1 id" if ids == 1 else f"{ids} ids"

@@ -94,6 +94,8 @@ def revocation_source(
         if url is None and registered_only:
             raise no_store()
         return None if url is None else DeferredStore(url, registered_only=registered_only)
+    if "://" in revocations:
+        raise usage("signed revocations are fetched from a URL by `cap serve` only", "name a file")
     if registered_only:
         raise usage("signed revocations do not tell what is registered", "name a store in place of them")
     key = revocations_key or session.config.revocations_key

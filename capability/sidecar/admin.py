@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-from capability.sidecar.feed import Feed
 from capability.sidecar.live import Live
 from capability.sidecar.messages import Answer, Headers
-from capability.sidecar.settings import OnStale, Settings
+from capability.sidecar.revocations import Revocations
 from capability.sidecar.tally import Board
 
 _JSON: Final = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
@@ -32,19 +31,14 @@ class Health:
         return not self.reasons
 
 
-def health(live: Live, feed: Feed | None, settings: Settings, *, draining: bool) -> Health:
+def health(live: Live, revocations: Revocations, *, draining: bool) -> Health:
     """Returns what is missing: keys, policies, revocations, or ones that are not too old."""
     reasons = []
     if draining:
         reasons.append("it is shutting down")
     if live.state is None:
         reasons.append(f"keys or policies are missing: {live.problem}")
-    if feed is not None:
-        age = feed.age()
-        if age is None:
-            reasons.append("the store of revocations has not answered yet")
-        elif age > settings.max_stale and any(each.on_stale is OnStale.DENY for each in settings.routes):
-            reasons.append(f"what is known of revocations is {age:.1f} s old")
+    reasons += revocations.reasons(live.settings)
     return Health(tuple(reasons))
 
 
@@ -54,9 +48,11 @@ class Admin:
     blocking = False
     max_body = 0
 
-    def __init__(self, live: Live, feed: Feed | None, board: Board, *, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, live: Live, revocations: Revocations, board: Board, *, draining: Callable[[], bool]
+    ) -> None:
         self._live = live
-        self._feed = feed
+        self._revocations = revocations
         self._board = board
         self._draining = draining
         self._started = time.time()
@@ -79,10 +75,10 @@ class Admin:
         return Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, text.encode())
 
     def _health(self) -> Health:
-        return health(self._live, self._feed, self._live.settings, draining=self._draining())
+        return health(self._live, self._revocations, draining=self._draining())
 
     def _status(self) -> Answer:
-        live, feed, state = self._live, self._feed, self._live.state
+        live, state = self._live, self._live.state
         found = self._health()
         status: dict[str, Any] = {
             "ready": found.ready,
@@ -101,9 +97,7 @@ class Admin:
                 ],
             },
             "keys": None if state is None else repr(state.keys),
-            "revocations": None
-            if feed is None
-            else {"revision": feed.revision(), "entries": len(feed), "age": feed.age()},
+            **self._revocations.status(),
             "decisions": self._board.decisions(),
         }
         return Answer(HTTPStatus.OK, _JSON, json.dumps(status, indent=2).encode() + b"\n")

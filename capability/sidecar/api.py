@@ -49,7 +49,10 @@ _NOT_JSON: Final = Problem(
     name="media-type", status=415, title="Another media type is needed", detail="the body must be {}"
 )
 _NO_REVOCATIONS: Final = Problem(
-    name="not-configured", status=501, title="This is not configured", detail="there is no store to revoke in"
+    name="not-configured",
+    status=501,
+    title="This is not configured",
+    detail="there is no store to revoke in: signed revocations are only read",
 )
 _NO_URL: Final = Problem(
     name="not-configured",

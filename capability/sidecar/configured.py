@@ -7,6 +7,7 @@ from typing import Any
 
 from capability.configuration import NO_STORE, Config, default_store, registered_only
 from capability.errors import ConfigurationError
+from capability.sidecar.fetch import check_url
 from capability.sidecar.keysource import check_place
 from capability.sidecar.settings import Settings, SettingsError, read_settings
 
@@ -26,6 +27,9 @@ class Flags:
     public_key: str | None = None
     keys: str | None = None
     store: str | None = None
+    revocations: str | None = None
+    revocations_key: str | None = None
+    revocations_name: str | None = None
     max_stale: float | None = None
     workers: int | None = None
 
@@ -56,7 +60,8 @@ def configured(
         from capability.store import check_url
 
         check_url(flags.store)  # else it would pass for a store that is down
-    store = _store(environment, config, flags, settings)
+    settings = _signed(environment, config, flags, settings)
+    store = _store(config, flags, settings)
     if settings.log == "store" and store in (None, NO_STORE):
         raise SettingsError("serve.log is the store, and no store is named")
     keys = _keys(environment, config, flags, settings.keys)
@@ -64,35 +69,62 @@ def configured(
         settings,
         keys=keys,
         store=None if store == NO_STORE else store,
-        never_revoked=store == NO_STORE,
+        never_revoked=store == NO_STORE and settings.revocations is None,
         prefixes=prefixes,
     )
 
 
 def unrevoked(settings: Settings, how: str) -> str | None:
-    """Returns the warning that is due where there is no store; `how` says that this is meant."""
-    if settings.store is not None or settings.never_revoked:
+    """Returns the warning that is due where nothing tells of revocations; `how` says that this is meant."""
+    if settings.store is not None or settings.revocations is not None or settings.never_revoked:
         return None
     return f"no store is named, so nothing is ever revoked; {how} says that this is meant"
 
 
-def _store(environment: Mapping[str, str], config: Config, flags: Flags, settings: Settings) -> str | None:
-    """Returns the store to go by: as for `cap verify` the one in the data folder where none is named.
-
-    Raises ConfigurationError for signed revocations, which would be passed over.
-    """
-    named = flags.store or settings.store
-    file = environment.get("CAP_REVOCATIONS") or (config.revocations if named is None else None)
-    if file:
-        raise ConfigurationError(
-            "signed revocations are named, and `cap serve` goes by a store",
-            "name a store and leave them out here, so that they do not pass for something that is checked",
-            "usage",
-        )
-    if named or config.store:
-        return named or config.store
+def _store(config: Config, flags: Flags, settings: Settings) -> str | None:
+    """Returns the store to go by: as for `cap verify` the one in the data folder where nothing is named."""
+    named = flags.store or settings.store or config.store
+    if named or settings.revocations is not None:
+        return named
     path = default_store()
     return f"sqlite:///{path}" if path.exists() else None
+
+
+def _signed(environment: Mapping[str, str], config: Config, flags: Flags, settings: Settings) -> Settings:
+    """Returns the settings with the signed revocations to go by, if any are named: beside a store or alone.
+
+    What says less does not take away what is named elsewhere: of too many sources one can only deny too much.
+    """
+    place = (
+        flags.revocations or environment.get("CAP_REVOCATIONS") or settings.revocations or config.revocations
+    )
+    signer = (
+        flags.revocations_key
+        or environment.get("CAP_REVOCATIONS_KEY", "").strip()
+        or settings.revocations_key
+        or config.revocations_key
+    )
+    name = (
+        flags.revocations_name
+        or environment.get("CAP_REVOCATIONS_NAME")
+        or settings.revocations_name
+        or config.revocations_name
+    )
+    if not place:
+        return settings
+    try:
+        if "://" in place:
+            check_url(place, "signed revocations")
+        if signer:
+            check_place(signer)
+    except ValueError as error:
+        raise ConfigurationError(str(error), "name a file, or an https:// URL", "usage") from error
+    return replace(
+        settings,
+        revocations=place,
+        revocations_key=signer or None,
+        revocations_name=name or None,
+    )
 
 
 def _table(config: Config, flags: Flags) -> dict[str, Any]:

@@ -1,15 +1,15 @@
-"""The revocations that a sidecar decides by: a copy in memory, which follows the store as it comes and goes.
+"""A copy of the revocations in memory, which follows the store as it comes and goes.
 
 A sidecar starts although its store does not answer yet; until it has, nothing is allowed.
 """
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import Final
+from contextlib import ExitStack, suppress
+from typing import Final, Protocol
 
 from capability.errors import StoreError, StoreUnavailable
-from capability.revocation import RevocationStatus
+from capability.revocation import RevocationSource, RevocationStatus, StandingSource
 from capability.store.follower import Follower
 from capability.store.protocol import Store
 
@@ -19,6 +19,8 @@ RETRY: Final = 1.0
 
 class Feed:
     """Opens a store by `open_store` and follows it from a thread of its own, until it is closed."""
+
+    told_as = "what is known of revocations"
 
     def __init__(self, open_store: Callable[[], Store], *, poll: float) -> None:
         self._open_store = open_store
@@ -36,11 +38,17 @@ class Feed:
     def close(self) -> None:
         """Stops following, and closes the store."""
         self._closing.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._exits.close()
 
+    def pull(self) -> None:
+        """Brings the copy up to date now. Where that fails it is counted, and the copy's age tells."""
+        with suppress(StoreError):
+            self.copy.poll()
+
     @property
-    def follower(self) -> Follower:
+    def copy(self) -> Follower:
         """The copy; raises StoreUnavailable before there is one."""
         if self._follower is None:
             raise StoreUnavailable("the store of revocations has not answered yet")
@@ -77,13 +85,25 @@ class Feed:
                 return
 
 
+class Followed(Protocol):
+    """What is followed. Its `copy` is what is known, and raises StoreUnavailable before there is any."""
+
+    told_as: str
+    """What it is called where it is too old."""
+
+    @property
+    def copy(self) -> StandingSource:
+        """What is known."""
+        ...
+
+
 class Bounded:
     """A view of a feed that answers nothing once the copy is older than `max_stale` seconds.
 
     None goes on for ever with what is known: an operator writes that down for a route that must stay up.
     """
 
-    def __init__(self, feed: Feed, max_stale: float | None) -> None:
+    def __init__(self, feed: Followed, max_stale: float | None) -> None:
         self._feed = feed
         self._max_stale = max_stale
 
@@ -91,14 +111,14 @@ class Bounded:
 
     def standing(self) -> tuple[int, float]:
         """Returns the revision and the age of the copy; raises StoreUnavailable when it is too old."""
-        standing = self._feed.follower.standing()
+        standing = self._feed.copy.standing()
         if self._max_stale is not None and standing[1] > self._max_stale:
             raise self._too_old(standing[1])
         return standing
 
     def status(self, revocation_ids: Sequence[bytes]) -> RevocationStatus:
         """Returns what the copy knows of these ids; raises StoreUnavailable when it is too old."""
-        status = self._feed.follower.status(revocation_ids)
+        status = self._feed.copy.status(revocation_ids)
         if self._max_stale is not None and status.age > self._max_stale:
             raise self._too_old(status.age)
         return status
@@ -109,8 +129,30 @@ class Bounded:
 
     def age(self) -> float:
         """Returns how old the copy may be, in seconds."""
-        return self._feed.follower.age()
+        return self._feed.copy.age()
 
-    @staticmethod
-    def _too_old(age: float) -> StoreUnavailable:
-        return StoreUnavailable(f"what is known of revocations is {age:.1f} s old")
+    def _too_old(self, age: float) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._feed.told_as} is {age:.1f} s old")
+
+
+class Both:
+    """Two sources, of which either may say that a token is revoked; where one cannot answer, none does.
+
+    It has no revision: each of them has its own, so a guard asks both each time.
+    """
+
+    def __init__(self, first: RevocationSource, second: RevocationSource) -> None:
+        self._first = first
+        self._second = second
+        self.in_memory = all(getattr(each, "in_memory", False) for each in (first, second))
+
+    def status(self, revocation_ids: Sequence[bytes]) -> RevocationStatus:
+        """Returns what they know: the revision is that of the first, the age the greater one."""
+        first, second = self._first.status(revocation_ids), self._second.status(revocation_ids)
+        decides = first if first.revoked_id is not None else second
+        return RevocationStatus(
+            decides.revoked_id,
+            first.revision,
+            max(first.age, second.age),
+            decides.reason,
+        )

@@ -9,16 +9,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from capability.guard import Guard
 from capability.keys import PublicKey
 from capability.keyset import KeySet
-from capability.revocation import RevocationSource
 from capability.sidecar.apiguards import APIGuards, build_api
-from capability.sidecar.feed import Bounded, Feed
 from capability.sidecar.guards import build_routes
 from capability.sidecar.keysource import KeySource, KeysUnavailable
+from capability.sidecar.revocations import Revocations
 from capability.sidecar.routes import Routes
 from capability.sidecar.settings import FIXED, OnStale, Settings, SettingsError
 from capability.sidecar.tally import Tally
@@ -57,15 +57,13 @@ class Live:
         self,
         settings: Settings,
         tally: Tally,
-        feed: Feed | None,
+        revocations: Revocations,
         *,
-        strict: RevocationSource | None = None,
         warn: Callable[[str], None] = lambda warning: None,
     ) -> None:
         self._changing = threading.Lock()
         self._tally = tally
-        self._feed = feed
-        self._strict = strict
+        self._revocations = revocations
         self._warn = warn
         self._settings = settings
         self._begun_with = settings
@@ -103,6 +101,7 @@ class Live:
                 self.refused(str(error))
                 return False
             self._tally.happened("reloads")
+            self._revocations.look()
             return True
 
     def refused(self, reason: str) -> None:
@@ -147,9 +146,9 @@ class Live:
         return keys
 
     def _replace(self, settings: Settings, keys: KeySet | PublicKey) -> None:
-        revocations = self._revocations(settings)
-        routes = build_routes(settings.routes, keys, revocations, prefixes=settings.prefixes, warn=self._odd)
-        api = build_api(settings, keys, revocations(OnStale.DENY), warn=self._odd)
+        source = partial(self._revocations.source, settings)
+        routes = build_routes(settings.routes, keys, source, prefixes=settings.prefixes, warn=self._odd)
+        api = build_api(settings, keys, source(OnStale.DENY), warn=self._odd)
         sources = [route.source for route in routes] + ([] if api is None else [api.source])
         digest = hashlib.sha256("\n".join(sources).encode()).hexdigest()
         self._settings = settings
@@ -159,10 +158,3 @@ class Live:
 
     def _odd(self, route: str, warning: str) -> None:
         self._warn(f"route {route}: {warning}")
-
-    def _revocations(self, settings: Settings) -> Callable[[OnStale], RevocationSource | None]:
-        if self._feed is None:
-            return lambda on_stale: self._strict
-        bounded = Bounded(self._feed, settings.max_stale)
-        unbounded = Bounded(self._feed, None)
-        return lambda on_stale: unbounded if on_stale is OnStale.ALLOW else bounded

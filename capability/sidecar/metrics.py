@@ -38,8 +38,8 @@ class _Collected(Collector):
         failures = CounterMetricFamily(
             "cap_revocation_refresh_failures", "Times that a source did not answer.", labels=["cause"]
         )
-        failures.add_metric(["store"], events["refresh_failures_store"])
-        failures.add_metric(["keys"], events["refresh_failures_keys"])
+        for cause in ("store", "signed", "keys"):
+            failures.add_metric([cause], events[f"refresh_failures_{cause}"])
         yield failures
         yield GaugeMetricFamily("cap_ready", "1 when every worker is ready.", value=gauges["ready"])
         yield GaugeMetricFamily(

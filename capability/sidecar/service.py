@@ -6,24 +6,22 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from capability.errors import StoreError
 from capability.http.problems import Problem
 from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.sidecar.admin import Admin, health
 from capability.sidecar.api import API
 from capability.sidecar.check import Check, CheckSettings
-from capability.sidecar.feed import Bounded, Feed
 from capability.sidecar.keysource import KeySource, KeysUnavailable
-from capability.sidecar.live import Live
+from capability.sidecar.live import NO_KEYS, Live
 from capability.sidecar.logs import LineLog
 from capability.sidecar.messages import Answer, Handler, Headers
 from capability.sidecar.oauth import Revoker
 from capability.sidecar.profiles import PROFILES
+from capability.sidecar.revocations import Revocations
 from capability.sidecar.settings import Listener, Logged, Serves, Settings
 from capability.sidecar.storelog import StoreLog
 from capability.sidecar.tally import Board
-from capability.store.protocol import Store
 
 _NOT_READY: Final = Problem(
     name="not-ready",
@@ -73,8 +71,9 @@ class Service:
         self._board = board
         self._number = number
         self._tally = board.row(number)
-        self._feed, self._strict = self._revocations()
-        self.live = Live(settings, self._tally, self._feed, strict=self._strict, warn=warn)
+        seen = max(board.said("signed_revision"), default=0)
+        self._revocations = Revocations(settings, self._keys, min_revision=seen)
+        self.live = Live(settings, self._tally, self._revocations, warn=warn)
         self._log = self._decision_log()
         self._revoker = self._store_to_revoke_in()
         self._counted: dict[str, int] = {}
@@ -89,19 +88,17 @@ class Service:
         what can never work, and OSError for a log that cannot be opened; then nothing goes on.
         """
         with contextlib.ExitStack() as begun:
-            for store in (self._strict, self._revoker):
-                if store is not None:
-                    begun.callback(store.close)
+            begun.callback(self._revocations.close)
+            if self._revoker is not None:
+                begun.callback(self._revoker.close)
             if self._log is not None:
                 self._log.start()
                 begun.callback(self._log.close)
-            if self._feed is not None:
-                self._feed.start()
-                begun.callback(self._feed.close)
             try:
                 self.live.load()
             except KeysUnavailable as error:
                 self.live.without_keys(str(error))
+            self._revocations.start()
             self._begun = begun.pop_all()
 
     def close(self) -> None:
@@ -117,7 +114,7 @@ class Service:
         """Returns what answers on a listener, by the state that holds now."""
         live = self.live
         if listener.serves is Serves.ADMIN:
-            return Admin(live, self._feed, self._board, draining=lambda: self.draining)
+            return Admin(live, self._revocations, self._board, draining=lambda: self.draining)
         if live.state is None:
             return NOT_READY
         settings = live.state.settings
@@ -132,7 +129,6 @@ class Service:
                 log=self._log,
                 realm=settings.realm,
             )
-        source = self._strict if self._feed is None else Bounded(self._feed, settings.max_stale)
         check = CheckSettings(
             # over gRPC Envoy says everything in fields of their own
             profile=PROFILES["plain" if listener.serves is Serves.GRPC else listener.behind],
@@ -140,15 +136,15 @@ class Service:
             chosen=tuple(each.encode("ascii") for each in settings.headers),
             realm=settings.realm,
             api_key=settings.api_key,
-            source=source,
-            blocking=self._strict is not None,
+            source=self._revocations.revised(settings),
+            blocking=self._revocations.blocking,
         )
         return Check(live.state.routes, check, self._tally, self._log)
 
     def say(self, *, refused: int = 0, late: int = 0) -> None:
         """Says to the board how this worker is; `refused` and `late` are all its connections that were."""
-        tally, feed = self._tally, self._feed
-        now = health(self.live, feed, self.live.settings, draining=self.draining)
+        tally, known = self._tally, self._revocations.known()
+        now = health(self.live, self._revocations, draining=self.draining)
         tally.says("ready", int(now.ready))
         found = {
             "connections_refused": refused,
@@ -156,13 +152,16 @@ class Service:
         }
         if isinstance(self._log, StoreLog):
             found["log_dropped"] = self._log.dropped
-        if feed is not None:
-            found["refresh_failures_store"] = feed.failures
-            tally.says("revocation_entries", len(feed))
-            tally.says("revocation_revision", feed.revision() or 0)
-            age = feed.age()
-            if age is not None:
-                tally.says("revocation_success_ms", round((time.time() - age) * 1000))
+        for source, count in self._revocations.failures().items():
+            found[f"refresh_failures_{source}"] = count
+        if known is not None:
+            tally.says("revocation_entries", known.entries)
+            tally.says("revocation_revision", known.revision or 0)
+            if known.age is not None:
+                tally.says("revocation_success_ms", round((time.time() - known.age) * 1000))
+        signed = self._revocations.signed
+        if signed is not None and signed.revision() is not None:
+            tally.says("signed_revision", signed.revision() or 0)
         if self.live.state is not None:
             tally.says("policies", int(self.live.state.revision, 16))
             stats = [guard.stats().tokens for guard in self.live.state.guards]
@@ -182,30 +181,13 @@ class Service:
             if settings.keys is not None and (missing or KeySource(settings.keys).is_remote):
                 await asyncio.to_thread(self.live.refresh_keys)
 
-    def _revocations(self) -> tuple[Feed | None, Store | None]:
-        """Returns what follows the store, or the store itself where every request asks it."""
-        url = self._settings.store
-        if url is None:
-            return None, None
-        from capability.store import open_store
-
-        if self._settings.follow:
-            return Feed(lambda: open_store(url), poll=self._settings.poll), None
-        return None, open_store(url)
-
     def _store_to_revoke_in(self) -> Revoker | None:
         url = self._settings.store
         if url is None:
             return None
         from capability.store import open_store
 
-        return Revoker(lambda: open_store(url), self._pull)
-
-    def _pull(self) -> None:
-        """Brings the copy up to date: what is revoked here is denied here before anybody is told."""
-        if self._feed is not None:
-            with contextlib.suppress(StoreError):  # it is counted, and the copy's age tells
-                self._feed.follower.poll()
+        return Revoker(lambda: open_store(url), self._revocations.pull)
 
     def _decision_log(self) -> LineLog | StoreLog | None:
         settings = self._settings
@@ -231,6 +213,7 @@ class Service:
         )
 
     def _keys(self) -> KeySet | PublicKey:
-        """Returns the keys that hold now; fetched ones are replaced without anything else."""
-        assert self.live.state is not None
+        """Returns the keys that hold now, replaced without anything else; raises KeysUnavailable."""
+        if self.live.state is None:
+            raise KeysUnavailable(NO_KEYS)
         return self.live.state.keys

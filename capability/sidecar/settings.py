@@ -4,6 +4,10 @@
     keys = "https://issuer.example/.well-known/biscuit-web-keys"   # or a file; default: as for every command
     store = "postgresql://..."       # default: as for every command
     follow = true                    # false: ask the store on every request (strict)
+    revocations = "https://issuer.example/revoked.signed"   # or a file; default: as for every command
+    revocations_key = "revoked.pub"  # who signs that; the root keys if it is not said
+    revocations_name = "acme"        # which list of that signer is meant, if it signs several
+    revocations_refresh = 30         # seconds between fetches of a URL
     max_stale = 30                   # seconds
     on_stale = "deny"                # or "allow": go on with what is known
     application = "orders"           # stated for every request
@@ -53,6 +57,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from capability.configuration import is_public_key_text
 from capability.http.problems import checked_realm
 from capability.sidecar.addresses import Inherited, Tcp, Unix, parse_address
 from capability.sidecar.paths import Paths
@@ -152,7 +157,11 @@ class Settings:
     never_revoked: bool = False
     follow: bool = True
     poll: float = 0.5
-    max_stale: float = 30.0
+    revocations: str | None = None
+    revocations_key: str | None = None
+    revocations_name: str | None = None
+    revocations_refresh: float = 30.0
+    max_stale: float | None = None
     headers: tuple[str, ...] = ()
     realm: str = "cap"
     api_key: bool = False
@@ -169,6 +178,10 @@ FIXED: Final = (
     "store",
     "follow",
     "poll",
+    "revocations",
+    "revocations_key",
+    "revocations_name",
+    "revocations_refresh",
     "workers",
     "decisions",
     "log",
@@ -195,17 +208,21 @@ def read_settings(table: Mapping[str, Any], base: Path, *, public: bool = False)
         on_stale=known.word("on_stale", OnStale, OnStale.DENY),
     )
     routes = tuple(_route(each, base, default) for each in known.tables("route", _ROUTE_NAMES))
-    keys, log = known.text("keys"), known.text("log") or "stderr"
+    log = known.text("log") or "stderr"
     settings = Settings(
         listen=listeners or (Listener(address=parse_address(DEFAULT_ADDRESS)),),
         routes=routes or (default,),
         api=_api(known.table("api", _API_NAMES), base),
-        keys=keys if keys is None or "://" in keys else str(base / keys),
+        keys=known.place("keys", base),
         keys_refresh=known.seconds("keys_refresh", 300.0),
         store=known.text("store"),
         follow=known.flag("follow", True),
         poll=known.seconds("poll", 0.5),
-        max_stale=known.seconds("max_stale", 30.0),
+        revocations=known.place("revocations", base),
+        revocations_key=known.place("revocations_key", base),
+        revocations_name=known.text("revocations_name"),
+        revocations_refresh=known.seconds("revocations_refresh", 30.0),
+        max_stale=known.seconds_if_any("max_stale"),
         headers=tuple(each.lower() for each in known.texts("headers")),
         realm=known.text("realm") or "cap",
         api_key=known.flag("api_key", False),
@@ -341,14 +358,17 @@ class _Table:
         )
 
     def seconds(self, name: str, default: float) -> float:
-        return float(
-            self._get(
-                name,
-                lambda value: type(value) in (int, float) and 0 < value < 1e9,
-                "a positive number of seconds",
-                default,
-            )
+        found = self.seconds_if_any(name)
+        return default if found is None else found
+
+    def seconds_if_any(self, name: str) -> float | None:
+        found = self._get(
+            name,
+            lambda value: type(value) in (int, float) and 0 < value < 1e9,
+            "a positive number of seconds",
+            None,
         )
+        return None if found is None else float(found)
 
     def word(self, name: str, words: type[_Word], default: _Word) -> _Word:
         value = self._values.get(name, default.value)
@@ -362,6 +382,11 @@ class _Table:
     def path(self, name: str, base: Path) -> str | None:
         value = self.text(name)
         return None if value is None else str(base / value)
+
+    def place(self, name: str, base: Path) -> str | None:
+        """Returns the text of a key or a URL as it is, and a path as that of a file."""
+        value = self.text(name)
+        return value if value is None or "://" in value or is_public_key_text(value) else str(base / value)
 
     def table(self, name: str, known: Sequence[str]) -> "_Table":
         return _Table(f"{self.name}.{name}", self._values.get(name, {}), known)

@@ -39,6 +39,7 @@ EVENTS: Final = (
     "cache_misses",
     "log_dropped",
     "refresh_failures_store",
+    "refresh_failures_signed",
     "refresh_failures_keys",
     "connections_refused",
     "connections_late",
@@ -46,7 +47,14 @@ EVENTS: Final = (
     "reloads_failed",
 )
 
-GAUGES: Final = ("revocation_entries", "revocation_revision", "revocation_success_ms", "ready", "policies")
+GAUGES: Final = (
+    "revocation_entries",
+    "revocation_revision",
+    "revocation_success_ms",
+    "signed_revision",
+    "ready",
+    "policies",
+)
 """What each worker last said of itself: times in milliseconds since 1970, `policies` as a hash of them."""
 
 _NANOSECOND_BOUNDS: Final = tuple(round(bound * 1e9) for bound in BOUNDS)
@@ -93,7 +101,7 @@ class Board:
         return {event: self._sum(at) for event, at in _EVENT_PLACES.items()}
 
     def said(self, gauge: str) -> frozenset[int]:
-        """Returns all that workers said of one of GAUGES, but for nothing."""
+        """Returns all that workers said of one of GAUGES, but for nothing; also those that have ended."""
         return frozenset(self._numbers[_GAUGE_PLACES[gauge] :: _WIDTH].tolist()) - {0}
 
     def gauges(self) -> Mapping[str, int]:

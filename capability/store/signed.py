@@ -134,7 +134,7 @@ class SignedRevocations:
         Raises StoreUnavailable for a file that cannot be read, else as the constructor does.
         """
         path = Path(path).absolute()
-        data = _read_file(path, max_bytes)
+        data = read_file(path, max_bytes)
         loaded = cls(data, keys, name=name, min_revision=min_revision, max_bytes=max_bytes, clock=clock)
         loaded._path = path
         return loaded
@@ -172,8 +172,16 @@ class SignedRevocations:
 
     def age(self) -> float:
         """Returns how long ago this was signed, in seconds; raises StoreUnavailable as `status` does."""
+        return self.standing()[1]
+
+    def standing(self) -> tuple[int, float]:
+        """Returns the revision, and how long ago this was signed; raises as `status` does."""
         known, now = self._checked()
-        return max(now - known.issued, 0.0)
+        return known.revision, max(now - known.issued, 0.0)
+
+    def trust(self, keys: PublicKey | KeySet) -> None:
+        """Has these keys sign what comes from now on; what is known stays in force until it ends."""
+        self._keys = keys
 
     def update(self, data: bytes) -> int:
         """Takes a newer list, or a delta that begins at the revision here; returns the revision then.
@@ -185,7 +193,7 @@ class SignedRevocations:
         with self._updating:
             self._known = known = self._taken(data)
             if self._path is not None:
-                kept = data if is_full(data) else _read_file(self._path, self._max_bytes) + data
+                kept = data if is_full(data) else read_file(self._path, self._max_bytes) + data
                 _replace(self._path, kept)
         return known.revision
 
@@ -194,7 +202,7 @@ class SignedRevocations:
         if self._path is None:
             raise ValueError("these revocations were not loaded from a file")
         with self._updating:
-            self._known = known = self._taken(_read_file(self._path, self._max_bytes))
+            self._known = known = self._taken(read_file(self._path, self._max_bytes))
         return known.revision
 
     def __len__(self) -> int:
@@ -281,13 +289,17 @@ def _export(
     return write(Part(name, since, feed.revision, issued, valid_until, digests), signer)
 
 
-def _read_file(path: Path, max_bytes: int) -> bytes:
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """Returns what a file holds; raises StoreUnavailable, and SignedRevocationsError for a longer one."""
     try:
         with open(path, "rb") as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        raise StoreUnavailable(f"the signed revocations in {str(path)!r} cannot be read: {reason}") from error
+        raise StoreUnavailable(
+            f"the signed revocations in {str(path)!r} cannot be read: {reason}",
+            code="store.unavailable.signed",
+        ) from error
     if len(data) > max_bytes:
         raise _too_large(max_bytes)
     return data

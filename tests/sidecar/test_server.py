@@ -447,27 +447,6 @@ def test_without_a_store_it_goes_by_the_one_that_cap_revoke_makes_and_else_it_wa
         assert server.ask(token=token)[0] == 401
 
 
-@pytest.mark.parametrize("where", ["environment", "file"])
-def test_signed_revocations_are_not_passed_over(where: str, tmp_path: Path) -> None:
-    named = 'revocations = "revoked.cap"\n' if where == "file" else ""
-    (tmp_path / "cap.toml").write_text(f'{named}public_key = "{KEY}"\n')
-    done = subprocess.run(
-        [sys.executable, "-m", "capability.cli", "serve", "--check"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(PROJECT),
-            "HOME": str(tmp_path),
-            **({"CAP_REVOCATIONS": "revoked.cap"} if where == "environment" else {}),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "signed revocations" in done.stderr
-
-
 def test_what_is_revoked_here_is_denied_here_from_then_on(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/cap.db"
     create_store(url).close()

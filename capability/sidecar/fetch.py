@@ -1,0 +1,94 @@
+"""What a sidecar fetches over HTTPS: from where the operator said, and from nowhere else."""
+
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException, HTTPResponse
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+TIMEOUT: Final = 5.0
+"""Seconds for each step of a download."""
+
+LONGEST: Final = 120.0
+"""Seconds for all of a download: a server that sends a byte now and then is given up."""
+
+_PIECE: Final = 1 << 16
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+
+class FetchFailed(Exception):
+    """Nothing could be fetched; the message is a reason, in lower case, without the URL."""
+
+
+class Fetched(NamedTuple):
+    """What a server sent, None where it has nothing newer than `tag`; and the tag of what it has."""
+
+    content: bytes | None
+    tag: str | None
+
+
+def check_url(url: str, what: str) -> None:
+    """Raises ValueError for a URL that nothing is fetched from; `what` (in the plural) is what is meant.
+
+    Plain `http://` is taken for the loopback only: who could change the answer on its way would choose it.
+    """
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"the URL of the {what} holds a password")
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        raise ValueError(f"{what} are fetched over https, or over http from this host")
+
+
+def fetch(
+    url: str,
+    max_bytes: int,
+    *,
+    tag: str | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Fetched:
+    """Returns what is at a URL that `check_url` takes, cut off after one byte more than `max_bytes`.
+
+    With `tag`, the one of what was fetched before, a server need not send the same again. Raises FetchFailed,
+    also when `stopped` says between two pieces that nobody wants it any more.
+    """
+    # Over plain HTTP the answer comes from this host, and not from a proxy that the environment names.
+    direct = () if url.startswith("https:") else (urllib.request.ProxyHandler({}),)
+    opener = urllib.request.build_opener(_Redirects, *direct)
+    try:
+        request = urllib.request.Request(url, headers={} if tag is None else {"If-None-Match": tag})
+        with opener.open(request, timeout=TIMEOUT) as response:
+            return Fetched(_content(response, max_bytes, stopped), response.headers.get("ETag"))
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 304 and tag is not None:
+                return Fetched(None, tag)
+            raise FetchFailed(f"{error.code} {error.reason}".strip().lower()) from error
+    except HTTPException as error:  # a server that speaks no HTTP; the standard library's is no OSError
+        raise FetchFailed("that was no answer") from error
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
+        raise FetchFailed(str(reason).lower()) from error
+    except ValueError as error:  # a name that is none, as the standard library finds out only now
+        raise FetchFailed("that is no address") from error
+
+
+def _content(response: HTTPResponse, max_bytes: int, stopped: Callable[[], bool]) -> bytes:
+    pieces: list[bytes] = []
+    size, end = 0, time.monotonic() + LONGEST
+    while size <= max_bytes:
+        piece = response.read1(min(_PIECE, max_bytes + 1 - size))
+        if not piece:
+            break
+        pieces.append(piece)
+        size += len(piece)
+        if stopped() or time.monotonic() > end:
+            raise FetchFailed("it was given up before all was there")
+    return b"".join(pieces)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, request: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """Follows nowhere: what is fetched is where the operator said."""
+        raise urllib.error.URLError("the server redirects, which is not followed")
