@@ -7,16 +7,16 @@ shape of the request were met before (`remembered`), else by the engine (`decidi
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from threading import Lock
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from capability.answers import patterns_of
 from capability.attenuation import DEFAULT_VOCABULARY
 from capability.builders import Fact, Parameters, ScopeParameters, bind_program
 from capability.cache import CacheStats
+from capability.clock import Clock, seconds
 from capability.datalog.limits import GUARD_LIMITS, Limits
 from capability.datalog.program import Predicate, Program
 from capability.datalog.shapes import Unsure
@@ -24,6 +24,7 @@ from capability.datalog.terms import DATE_MAX
 from capability.deciding import UNASKED, Decider, Question
 from capability.decision import Decision, Outcome
 from capability.externs import ExternCallable, adapt, require_callable
+from capability.forms import RequestForm
 from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.policy_review import PolicyWarning, review_policy
@@ -31,7 +32,7 @@ from capability.prefixes import checked_prefixes
 from capability.remembered import DEFAULT_CACHE, CacheLimits, Form, Known, Setup
 from capability.request import (
     KEYWORDS,
-    RequestShape,
+    TOKEN_TYPES,
     RequestValue,
     declared,
     keyword_shape,
@@ -42,11 +43,6 @@ from capability.revocation import RevocationSource, RevocationStatus
 
 __all__ = ["CacheLimits", "Clock", "Guard", "GuardStats", "RequestForm"]
 
-Clock: TypeAlias = Callable[[], float | datetime]
-"""Tells the time: seconds since 1970, or an aware datetime."""
-
-TOKEN_TYPES: Final = (str, bytes)
-"""What a token may come as: its text, or its bytes."""
 _TIME: Final = DEFAULT_VOCABULARY.time
 _ALLOWED: Final = Outcome.ALLOWED
 """Looking a member of an enumeration up takes as long as three other steps of a decision."""
@@ -246,7 +242,7 @@ class Guard:
         """
         setup = self._setup
         moment = self._clock()
-        now = int(moment) if type(moment) is float and 0 <= moment <= DATE_MAX else _seconds(moment)
+        now = int(moment) if type(moment) is float and 0 <= moment <= DATE_MAX else seconds(moment)
         if not isinstance(token, TOKEN_TYPES):
             raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
         known = setup.known.get(token)
@@ -273,7 +269,7 @@ class Guard:
         self,
         *facts: tuple[str | type, ...],
         several: Iterable[tuple[str | type, ...]] = (),
-    ) -> "RequestForm":
+    ) -> RequestForm:
         """Returns a form for requests of one kind, made once and asked often: the fastest way to ask.
 
         A fact is declared by its name and the types of its terms (str, int, bool, bytes). Each of `facts`
@@ -392,98 +388,6 @@ class Guard:
         decision = self._decider.decide(setup, token, question, now, known)
         self._counts[decision.outcome] += 1
         return decision
-
-
-class RequestForm:
-    """Requests of one kind, asked of one guard: see `Guard.form`."""
-
-    __slots__ = ("_guard", "_several", "_shape")
-
-    def __init__(self, guard: Guard, shape: RequestShape) -> None:
-        self._guard = guard
-        self._shape = shape
-        self._several = tuple in shape.types
-
-    def check(self, token: str | bytes, *values: Any) -> Decision:
-        """Returns the decision about a request with `token`, as `Guard.check` does.
-
-        `values` are the terms of the facts, in the order in which they were declared, and for each of
-        `several` a list (or a tuple, which is faster) of tuples of terms. Raises TypeError for values of
-        other types or another number, and ValueError for one that does not fit.
-        """
-        guard, shape = self._guard, self._shape
-        setup = guard._setup
-        moment = guard._clock()
-        now = int(moment) if type(moment) is float and 0 <= moment <= DATE_MAX else _seconds(moment)
-        if not isinstance(token, TOKEN_TYPES):
-            raise TypeError(f"argument 'token' must be str or bytes, not {type(token).__name__}")
-        types = tuple(map(type, values))
-        if types != shape.types:
-            if len(values) != len(shape.types):
-                raise TypeError(f"the form takes {len(shape.types)} values, not {len(values)}")
-            if self._several:
-                # a decision may be read much later, and a list be changed until then
-                values = tuple([tuple(value) if type(value) is list else value for value in values])
-                types = tuple(map(type, values))
-        known = setup.known.get(token)
-        if known is not None and types == shape.types:
-            decision = guard._at_once(setup, token, known, shape, values, now)
-            if decision is not None:
-                return decision
-        values = shape.normal(values)
-        question = Question([shape.predicates(values)], shape, shape, values)
-        return guard._long(setup, token, known, question, now)
-
-    def allows_at_once(self, token: str | bytes, values: tuple[Any, ...]) -> bool:
-        """Returns True for what `check` allows without the engine; False says nothing: ask `check`.
-
-        For those who answer nearly always yes and need nothing of a decision but that. `values` are those of
-        `check`, with tuples for what comes several times.
-        """
-        guard, shape = self._guard, self._shape
-        moment = guard._clock()
-        now = int(moment) if type(moment) is float and 0 <= moment <= DATE_MAX else _seconds(moment)
-        if not isinstance(token, TOKEN_TYPES):
-            return False
-        cache = guard._setup.known
-        known = cache.get(token)
-        if known is None:
-            cache.misses -= 1  # a look into the cache counts in `check`, which is asked now
-            return False
-        if tuple(map(type, values)) == shape.types:
-            found = guard._found(known, shape, values, now)
-            if found is not None:
-                form, _, _, derived = found
-                if not derived[1] and form.holds[derived[0]]:
-                    guard._fast += 1
-                    guard._allowed += 1
-                    return True
-        cache.hits -= 1
-        return False
-
-    def require(self, token: str | bytes, *values: Any) -> Decision:
-        """Returns the decision of `check` if it is an allow; raises as `Guard.require` does."""
-        decision = self.check(token, *values)
-        decision.require()
-        return decision
-
-    def __repr__(self) -> str:
-        facts = ", ".join(fact.name for fact in self._shape.facts)
-        return f"<RequestForm of {facts}>"
-
-
-def _seconds(moment: float | datetime) -> int:
-    """Returns a clock's time in whole seconds since 1970."""
-    if isinstance(moment, datetime):
-        if moment.utcoffset() is None:
-            raise TypeError("the clock of a guard must tell its time zone")
-        moment = moment.timestamp()
-    if isinstance(moment, bool) or not isinstance(moment, float | int):
-        what = "seconds since 1970 or an aware datetime"
-        raise TypeError(f"the clock of a guard must tell {what}, not {type(moment).__name__}")
-    if not 0 <= moment <= DATE_MAX:
-        raise ValueError("the clock of a guard is before 1970 or after 9999")
-    return int(moment)
 
 
 def _keys(keys: KeySet | PublicKey) -> KeySet | PublicKey:

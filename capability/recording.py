@@ -279,6 +279,10 @@ class RecordedForm(RequestForm):
         """Returns the decision of RequestForm.check, or a denial when it cannot be recorded."""
         return self._recorded._offered(token, super().check(token, *values))
 
+    def allows_at_once(self, token: str | bytes, values: tuple[Any, ...]) -> bool:
+        """Returns False: what is recorded is a decision, so `check` must be asked."""
+        return False
+
 
 def recorded_guard(settings: Settings) -> RecordedGuard:
     """Returns a guard by settings with [audit]; what waits at the end of the process is written then."""

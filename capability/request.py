@@ -25,6 +25,9 @@ Value: TypeAlias = str | int | bool | bytes | datetime
 RequestValue: TypeAlias = Value | Sequence[Value] | Set[Value] | None
 """What a request says under one name: a value, several that must all be allowed, or nothing."""
 
+TOKEN_TYPES: Final = (str, bytes)
+"""What a token may come as: its text, or its bytes."""
+
 MAX_REQUESTS: Final = 1024
 """How many requests the lists of one call may stand for."""
 

@@ -74,6 +74,7 @@ def test_a_form_s_decisions_are_written_too(store: Failing) -> None:
         recorder.flush()
         store.down = True
         assert [form.check(TEXT, "read").allowed for _ in range(3)] == [True, True, False]
+        assert not form.allows_at_once(TEXT, ("read",))
         with pytest.raises(Exception, match="written down"):
             form.require(TEXT, "read")
         store.down = False
