@@ -87,7 +87,8 @@ def print_error_line(label: str, line: str, *quoted: str) -> None:
     text = "\n".join((f"{label}: {line}", *(f"  {each.rstrip()}" for each in quoted if each.strip())))
     if sys.stderr is not None:
         try:
-            print(_visible(text), file=sys.stderr, flush=True)
+            # with its end in one piece: of two threads neither writes into the other's line
+            print(f"{_visible(text)}\n", end="", file=sys.stderr, flush=True)
         except OSError:
             return
 

@@ -34,16 +34,21 @@ class Known(NamedTuple):
 class Revocations:
     """Follows what `settings` name, between `start` and `close`; `keys` are the root keys.
 
-    `min_revision` is the highest one of signed revocations that this program has seen.
-    Raises StoreError where a store that is asked on every request cannot be opened.
+    `min_revision` is the highest one of signed revocations that this program has seen; `warn` is told why
+    newer ones are not used. Raises StoreError where a store to be asked on every request cannot be opened.
     """
 
     def __init__(
-        self, settings: Settings, keys: Callable[[], KeySet | PublicKey], *, min_revision: int = 0
+        self,
+        settings: Settings,
+        keys: Callable[[], KeySet | PublicKey],
+        *,
+        min_revision: int = 0,
+        warn: Callable[[str], None] = lambda warning: None,
     ) -> None:
         self._store = _feed(settings)
         self._strict = _asked(settings)
-        self.signed = _signed(settings, keys, min_revision)
+        self.signed = _signed(settings, keys, min_revision, warn)
         """The signed ones; None where none are named."""
         self._followed = tuple(each for each in (self._store, self.signed) if each is not None)
 
@@ -155,7 +160,10 @@ def _asked(settings: Settings) -> Store | None:
 
 
 def _signed(
-    settings: Settings, keys: Callable[[], KeySet | PublicKey], min_revision: int
+    settings: Settings,
+    keys: Callable[[], KeySet | PublicKey],
+    min_revision: int,
+    warn: Callable[[str], None],
 ) -> "SignedFeed | None":
     if settings.revocations is None:
         return None
@@ -168,6 +176,7 @@ def _signed(
         poll=settings.poll,
         refresh=settings.revocations_refresh,
         min_revision=min_revision,
+        warn=warn,
     )
 
 

@@ -72,7 +72,7 @@ class Service:
         self._number = number
         self._tally = board.row(number)
         seen = max(board.said("signed_revision"), default=0)
-        self._revocations = Revocations(settings, self._keys, min_revision=seen)
+        self._revocations = Revocations(settings, self._keys, min_revision=seen, warn=warn)
         self.live = Live(settings, self._tally, self._revocations, warn=warn)
         self._log = self._decision_log()
         self._revoker = self._store_to_revoke_in()

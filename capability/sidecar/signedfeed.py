@@ -32,8 +32,9 @@ class SignedFeed:
     """Takes what is signed at `place`, a file or a URL, from a thread of its own, until it is closed.
 
     A file is looked at every `poll` seconds, a URL every `refresh`. What is refused changes nothing: it is
-    counted, and `problem` says why. `keys` returns those that may sign, or raises KeysUnavailable; it is
-    asked for each list that comes. `min_revision` is one that was seen before.
+    counted, `problem` says why, and `warn` is told once of each reason. `keys` is asked for each list that
+    comes, and returns those that may sign, or raises KeysUnavailable. `min_revision` is one that was seen
+    before.
     """
 
     told_as = "the list of signed revocations"
@@ -47,15 +48,18 @@ class SignedFeed:
         poll: float,
         refresh: float,
         min_revision: int = 0,
+        warn: Callable[[str], None] = lambda warning: None,
     ) -> None:
         self._place = place_of(place, poll, refresh, lambda: self._closing.is_set())
         self._keys = keys
         self._name = name
         self._min_revision = min_revision
+        self._warn = warn
         self._source: SignedRevocations | None = None
         self._revision: int | None = None
         self._retry_at = 0.0
         self._unreachable = False
+        self._kind = ""
         self._closing = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="cap-signed", daemon=True)
@@ -139,10 +143,16 @@ class SignedFeed:
             self._unreachable = isinstance(error, StoreUnavailable | KeysUnavailable)
             self._retry_at = time.monotonic() + (RETRY if self._unreachable else REFUSED_AGAIN)
             self.failures += 1
-            self.problem = str(error) or type(error).__name__
+            self._has_problem(getattr(error, "code", ""), str(error) or type(error).__name__)
         else:
             self._unreachable = False
             self.problem = None
+
+    def _has_problem(self, kind: str, problem: str) -> None:
+        if self.problem is None or kind != self._kind:  # the words may hold a time, and differ each time
+            meanwhile = "so nothing is allowed" if self._source is None else "and what held goes on"
+            self._warn(f"the signed revocations are not taken, {meanwhile}: {problem}")
+        self._kind, self.problem = kind, problem
 
     def _take(self, data: bytes, keys: KeySet | PublicKey) -> None:
         if self._source is None:

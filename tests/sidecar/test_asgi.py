@@ -29,6 +29,7 @@ from tests.integrations.servers import asgi_server, send
 from tests.sidecar.asgiservers import asgi_process, started, together
 from tests.sidecar.processes import ROOT as PROJECT
 from tests.sidecar.processes import connect, wait_until
+from tests.sidecar.test_signed import Issuer
 from tests.sidecar.tokens import ROOT, mint
 
 KEY = repr(ROOT.public_key)
@@ -85,6 +86,19 @@ def test_it_decides_by_the_configuration(settings: Path, follow: str) -> None:
     logged = (settings.parent / "log").read_text()
     assert '"outcome":"revoked"' in logged
     assert token not in logged
+
+
+def test_signed_revocations_are_followed(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = mint()
+    issuer = Issuer(settings.parent)
+    monkeypatch.setenv("CAP_REVOCATIONS", str(issuer.path))
+    with served() as port:
+        assert wait_until(lambda: ask(port, token) == 503)
+        issuer.put(issuer.signed())
+        assert wait_until(lambda: ask(port, token) == 200)
+        issuer.revoke(token)
+        issuer.put(issuer.signed())
+        assert wait_until(lambda: ask(port, token) == 401)
 
 
 def test_the_environment_comes_first(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
