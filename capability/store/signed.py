@@ -26,6 +26,8 @@ from capability.store.signed_parts import WIDTH, Part, follows, is_full, read, w
 MAX_BYTES: Final = 256 * 1024 * 1024
 """What is read of a file unless more is allowed: room for 25 million ids."""
 
+_PIECE: Final = 1 << 20
+
 SKEW: Final = 60
 """How far an issuer's clock may be ahead, in seconds."""
 
@@ -291,18 +293,23 @@ def _export(
 
 def read_file(path: Path, max_bytes: int) -> bytes:
     """Returns what a file holds; raises StoreUnavailable, and SignedRevocationsError for a longer one."""
+    pieces: list[bytes] = []
+    left = max_bytes + 1
     try:
         with open(path, "rb") as file:
-            data = file.read(max_bytes + 1)
+            # in pieces: a read of all that is allowed would ask for the room before there is anything in it
+            while left and (piece := file.read(min(left, _PIECE))):
+                pieces.append(piece)
+                left -= len(piece)
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise StoreUnavailable(
             f"the signed revocations in {str(path)!r} cannot be read: {reason}",
             code="store.unavailable.signed",
         ) from error
-    if len(data) > max_bytes:
+    if not left:
         raise _too_large(max_bytes)
-    return data
+    return b"".join(pieces)
 
 
 def _replace(path: Path, data: bytes) -> None:

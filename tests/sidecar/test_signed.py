@@ -424,12 +424,13 @@ def test_a_list_takes_no_more_memory_than_a_store_s_copy(tmp_path: Path, issuer:
         try:
             with following(make) as feed:
                 assert len(feed) == len(many)
-                held.append(tracemalloc.get_traced_memory()[0])
+                held.append(tracemalloc.get_traced_memory())
         finally:
             tracemalloc.stop()
-    of_store, of_list = held
+    (of_store, on_the_way_from_store), (of_list, on_the_way) = held
     assert of_list <= of_store
     assert of_list < 15 * len(many)
+    assert on_the_way < min(on_the_way_from_store, 40 * len(many))
 
 
 class Says:
