@@ -4,10 +4,12 @@
     mcp = FastMCP("orders", middleware=[cap], auth=cap.remote(["https://login.example"], "https://orders.example"))
 
 On stdio leave `auth` out: the token comes in `_meta` of the call. Over HTTP it may come as Bearer, in `_meta`
-beside a JWT that another provider verifies, or in both places: then both tokens must allow.
+beside a JWT that is somebody else's, or in both places: then both must allow, and be narrowed from one token.
 """
 
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from capability.builders import Fact
@@ -15,10 +17,11 @@ from capability.decision import Decision, Outcome
 from capability.errors import AuthorizationError
 from capability.guard import Guard
 from capability.http.bearer import MalformedRequest, request_token
-from capability.http.problems import NO_TOKEN, Problem, malformed, problem_of, problem_of_error
+from capability.http.problems import NO_TOKEN, OF_OUTCOME, Problem, malformed, problem_of, problem_of_error
+from capability.http.requests import is_ambiguous
 from capability.integrations.extras import extra
-from capability.integrations.gate import Gate, Refused
-from capability.integrations.mcp_calls import META_KEY, tool_facts
+from capability.integrations.gate import Gate, Grant, Refused
+from capability.integrations.mcp_calls import META_KEY, prompt_facts, tool_facts
 
 with extra("mcp"):
     import mcp_types
@@ -48,6 +51,11 @@ _R = TypeVar("_R")
 ERROR_CODE: Final = -32001
 """The JSON-RPC code of a refusal; `data` of the error is the problem document."""
 
+_NO_TOKEN: Final = replace(NO_TOKEN, detail=f"send a token as Bearer, or in _meta under {META_KEY}")
+_NOT_OURS: Final = OF_OUTCOME[Outcome.INVALID_TOKEN].name
+
+_UNSTATED: Final = malformed("an argument cannot be stated")
+
 _DECIDED: Final = frozenset({"tools/call", "resources/read", "prompts/get"})
 _OPEN: Final = frozenset(
     {
@@ -66,6 +74,7 @@ class CapMiddleware(Middleware):
     | tools/call | `operation("call")`, `tool(name)`, `tool_argument(name, value)` of what came |
     | resources/read | `operation("read")`, `resource(uri)` |
     | prompts/get | `operation("prompt")`, `prompt(name)`, `prompt_argument(name, value)` |
+    | any of these in a version | `version(asked)` too |
     | any other but lists and the handshake | `operation` with the method's name |
 
     State what a tool *may* get (`check all tool_argument(...)`), not what it may not: an argument that is
@@ -96,7 +105,7 @@ class CapMiddleware(Middleware):
         try:
             facts = tool_facts(message.name, message.arguments)
         except ValueError as error:
-            raise _error(malformed("an argument cannot be stated")) from error
+            raise _error(_UNSTATED) from error
         await self._decide(context, "call", facts)
         return await _answered(context, call_next)
 
@@ -107,17 +116,25 @@ class CapMiddleware(Middleware):
     ) -> PromptResult:
         """Decides a prompt by its name and arguments."""
         message = context.message
-        facts = [Fact("prompt({name})", {"name": message.name})]
-        for name, value in (message.arguments or {}).items():
-            facts.append(Fact("prompt_argument({name}, {value})", {"name": name, "value": value}))
+        try:
+            facts = prompt_facts(message.name, message.arguments)
+        except ValueError as error:
+            raise _error(_UNSTATED) from error
         await self._decide(context, "prompt", facts)
         return await _answered(context, call_next)
 
     async def check_resource_access(
         self, context: MiddlewareContext[mcp_types.ReadResourceRequestParams]
     ) -> None:
-        """Decides the reading of a resource by its URI."""
-        await self._decide(context, "read", resource=str(context.message.uri))
+        """Decides the reading of a resource by its URI, which must lead to one place only.
+
+        FastMCP decodes what a template matches, and drops a fragment: a token for files://data must not open
+        files://data/%2e%2e/secret.
+        """
+        uri = str(context.message.uri)
+        if "#" in uri or is_ambiguous((uri.partition("://")[2] or uri).partition("?")[0]):
+            raise _error(malformed("the URI can be read in more than one way"))
+        await self._decide(context, "read", resource=uri)
 
     async def on_request(
         self,
@@ -137,18 +154,39 @@ class CapMiddleware(Middleware):
         resource: str | None = None,
     ) -> None:
         """Lets pass what every token that came with a request allows; raises MCPError."""
-        stated = list(facts)
         try:
-            for token in _tokens(context):
-                if self.gate.guard.blocking:
-                    await to_thread.run_sync(self._decide_one, token, operation, stated, resource)
-                else:
-                    self._decide_one(token, operation, stated, resource)
+            stated = [*facts, *_version(context)]
+            bearer, own = _bearer(), _own(context)
+            if self.gate.guard.blocking:
+                await to_thread.run_sync(self._decide_all, bearer, own, operation, stated, resource)
+            else:
+                self._decide_all(bearer, own, operation, stated, resource)
         except Refused as error:
             raise _error(error.problem) from error
 
-    def _decide_one(self, token: str, operation: str, facts: list[Fact], resource: str | None) -> None:
-        self.gate.decide(token, [operation], resource=resource, facts=facts)
+    def _decide_all(
+        self, bearer: str | None, own: str | None, operation: str, facts: list[Fact], resource: str | None
+    ) -> None:
+        """Decides by a Bearer token and by the request's own; raises Refused.
+
+        Two that were not narrowed from one and the same are refused even where both allow: they may be of
+        two people, and whoever looks at one of them takes the request for that one's.
+        """
+        grants: list[Grant] = []
+        for token in (own, bearer):
+            if token is not None:
+                try:
+                    grants.append(self.gate.decide(token, [operation], resource=resource, facts=facts))
+                except Refused as error:
+                    # a Bearer token that no guard of ours knows is for somebody else
+                    if not grants or error.problem.name != _NOT_OURS:
+                        raise
+        if not grants:
+            raise Refused(_NO_TOKEN)
+        if len({grant.revocation_ids[0] for grant in grants}) > 1:
+            raise Refused(
+                malformed("the token in _meta and the Bearer token are not narrowed from the same one")
+            )
 
 
 class _Backend(BearerAuthBackend):
@@ -254,34 +292,41 @@ class _CapAccessToken(AccessToken):
         )
 
 
-def _tokens(context: MiddlewareContext[Any]) -> list[str]:
-    """Returns the tokens of a request, which must all allow it; raises Refused for none.
+def _bearer() -> str | None:
+    """Returns the Bearer token of a request over HTTP, None where another provider took it for its own.
 
-    A Bearer token counts where our verifier took it: one of another provider is no business of a guard.
+    Raises Refused for more than one.
     """
-    tokens = []
     try:
-        request_token(get_http_request().headers.items())
+        sent = request_token(get_http_request().headers.items())
     except MalformedRequest as error:
         raise Refused(malformed(str(error))) from error
     except RuntimeError:  # says FastMCP where there is no HTTP
-        bearer = None
-    else:
-        bearer = get_access_token()
-    if isinstance(bearer, _CapAccessToken):
-        tokens.append(bearer.token)
+        return None
+    verified = get_access_token()
+    return sent if verified is None or isinstance(verified, _CapAccessToken) else None
+
+
+def _own(context: MiddlewareContext[Any]) -> str | None:
+    """Returns the token in the `_meta` of a request; raises Refused for what is no text."""
     meta = context.message.meta if isinstance(context.message, mcp_types.RequestParams) else None
     own = dict(meta or {}).get(META_KEY)
     if own is None and context.fastmcp_context is not None:
         request = context.fastmcp_context.request_context
         own = None if request is None else (request.meta or {}).get(META_KEY)
-    if isinstance(own, str):
-        tokens.append(own)
-    elif own is not None:
+    if own is not None and not isinstance(own, str):
         raise Refused(malformed("the token in _meta is no text"))
-    if not tokens:
-        raise Refused(NO_TOKEN)
-    return tokens
+    return own
+
+
+def _version(context: MiddlewareContext[Any]) -> list[Fact]:
+    """Returns what a request states of the version of a tool, prompt or resource that it asks for."""
+    meta = context.message.meta if isinstance(context.message, mcp_types.RequestParams) else None
+    fastmcp: Any = dict(meta or {}).get("fastmcp") or {}
+    asked = fastmcp.get("version")
+    if asked is None:
+        return []
+    return [Fact("version({asked})", {"asked": asked if isinstance(asked, str) else json.dumps(asked)})]
 
 
 async def _answered(context: MiddlewareContext[_M], call_next: CallNext[_M, _R]) -> _R:
