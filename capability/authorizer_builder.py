@@ -180,7 +180,10 @@ class AuthorizerBuilder:
             self._limits = limits
         else:
             given = expect(AuthorizerLimits, limits, "limits")
-            deadline = None if given.max_time is None else given.max_time.total_seconds()
+            given_time = given.max_time
+            deadline = (
+                None if given_time is None else expect(timedelta, given_time, "max_time").total_seconds()
+            )
             self._limits = Limits(given.max_facts, given.max_iterations, given.max_steps, deadline)
         self._max_time = None
 

@@ -39,6 +39,7 @@ NO_STORE: Final = "none"
 """What stands for the store where tokens are never revoked."""
 
 _MAX_CAPACITY: Final = 10_000_000
+_DATALOG: Final = re.compile(r"[(;\s]")
 _PUBLIC_TEXT: Final = re.compile(r"[a-z0-9]+/[0-9a-fA-F]*")
 
 
@@ -119,6 +120,14 @@ def _check_owner(path: Path) -> None:
             "if you trust it, say so: CAP_CONFIG or --config names it",
             "config.owner",
         )
+
+
+def is_datalog(text: str) -> bool:
+    """Returns whether a policy that is named, as by $CAP_POLICY, is Datalog itself; else it is a file's path.
+
+    No statement is without a parenthesis, a semicolon or white space. In cap.toml a policy is always a file.
+    """
+    return _DATALOG.search(text) is not None
 
 
 def has_password(url: str) -> bool:

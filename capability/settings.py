@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from capability.configuration import NO_STORE, Audit, Config, find, is_public_key_text, parse, registered_only
+from capability.configuration import (
+    NO_STORE,
+    Audit,
+    Config,
+    find,
+    is_datalog,
+    is_public_key_text,
+    parse,
+    registered_only,
+)
 from capability.errors import ConfigurationError, KeyFormatError
 from capability.keys import PublicKey
 from capability.keyset import KeySet
@@ -97,15 +106,16 @@ def _read_key(path: str) -> PublicKey:
 
 
 def _policy(environment: Mapping[str, str], config: Config) -> str:
-    policy = environment.get("CAP_POLICY", "").strip() or config.policy
+    named = environment.get("CAP_POLICY", "").strip()
+    if is_datalog(named):
+        return named
+    policy = named or config.policy
     if policy is None:
         raise ConfigurationError(
             "no policy is set, so nobody is let in",
             "set CAP_POLICY to Datalog or to a file of it, or name one in cap.toml",
             "config.missing",
         )
-    if any(letter in policy for letter in "(; \t\n"):  # as `cap verify --policy` tells them apart
-        return policy
     try:
         return _content(policy, "policy").decode()
     except UnicodeDecodeError as error:

@@ -333,6 +333,11 @@ class TestLimits:
         builder.set_limits(limits)
         assert builder.limits() == limits
 
+    def test_seconds_where_a_timedelta_belongs_are_refused_when_they_are_set(self) -> None:
+        limits = AuthorizerLimits(max_time=0.1)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="timedelta"):
+            AuthorizerBuilder("").set_limits(limits)
+
     def test_each_limit_has_its_code(self) -> None:
         source = "a(0, 1); a(1, 2); a(2, 3); a(3, 4); a($x, $z) <- a($x, $y), a($y, $z); allow if true"
         for limits, code in (

@@ -61,6 +61,10 @@ def test_cap_toml_says_what_the_environment_does_not(tmp_path: Path) -> None:
     guard = Guard.from_env({})
     assert allowed(guard)
     assert guard.blocking
+    (tmp_path / "policy.datalog").rename(tmp_path / "a policy (of ours)")
+    (tmp_path / "spaces.toml").write_text(text.replace("policy.datalog", "a policy (of ours)"))
+    assert allowed(Guard.from_env({"CAP_CONFIG": "spaces.toml"}))
+    (tmp_path / "a policy (of ours)").rename(tmp_path / "policy.datalog")
     (tmp_path / "other.toml").write_text(text + "max_stale = 5\n")
     followed = Guard.from_env({"CAP_CONFIG": "other.toml"})
     assert allowed(followed)

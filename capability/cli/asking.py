@@ -30,6 +30,9 @@ EXITS: Final = {
 """What an outcome exits with; the same as `capability.decision.EXIT_CODES`, which costs time to load."""
 
 _ADDRESS: Final = re.compile(r"unix:(/.+)|tcp:(?:(127\.0\.0\.1|localhost|\[::1\]):)?([0-9]{1,5})", re.DOTALL)
+_REASON: Final = b"\r\nx-cap-reason: "
+"""What every no of the check has, and none of the API."""
+
 _HEAD: Final = re.compile(rb"HTTP/1\.1 (\d{3}) .*?\r\ncontent-length: (\d+)\r\n", re.DOTALL | re.IGNORECASE)
 
 
@@ -151,12 +154,19 @@ def _post(address: str, path: str, body: bytes) -> dict[str, Any]:
         raise _strange()
     if found[1] == b"200":
         return answer
-    if found[1] == b"401":  # the API takes the token from the body: what asks for a header is the check
+    if _REASON in start.lower():
         raise Failure(
             Exit.USAGE,
             "sidecar.refused",
             "what answers at this address checks requests and takes no questions",
             "name the address of `cap serve --api`, which is not that of --listen",
+        )
+    if found[1] == b"401":
+        raise Failure(
+            Exit.USAGE,
+            "sidecar.refused",
+            "the sidecar answers only those who show a token of their own, which `cap verify` does not",
+            "ask it by another client, or leave authenticate out of [serve.api]",
         )
     detail = answer.get("detail")
     unavailable = found[1] == b"503"

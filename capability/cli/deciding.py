@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Final
 
 from capability.cli.failures import Exit, Failure, hint_for, usage
-from capability.cli.inputs import Session
+from capability.cli.inputs import Session, datalog_in
 from capability.cli.keyfiles import required_public_keys
 from capability.cli.output import Result, one_line
 from capability.cli.parameters import check_used, parse_parameters
@@ -62,12 +62,12 @@ def decide_here(
         min_revision,
     )
     parameters = parse_parameters(params)
-    written = policy if policy is not None else os.environ.get("CAP_POLICY") or session.config.policy
+    written = _policy(session, policy)
     rules = TOKEN_DECIDES
     if written is not None:
         from capability.datalog.parser import parse_program
 
-        rules = parse_program(session.read_datalog(written))
+        rules = parse_program(written)
 
     from capability.builders import Fact
     from capability.guard import CacheLimits, Guard
@@ -95,6 +95,14 @@ def decide_here(
     except ValueError as error:
         raise usage(str(error), "see the examples in `cap verify --help`") from error
     return _result(decision, tuple(one_line(str(warning.message)) for warning in caught))
+
+
+def _policy(session: Session, flag: str | None) -> str | None:
+    """Returns the policy's Datalog: by the flag, else by $CAP_POLICY, else by cap.toml."""
+    written = flag if flag is not None else os.environ.get("CAP_POLICY") or None
+    if written is not None:
+        return session.read_datalog(written)
+    return None if session.config.policy is None else datalog_in(session.config.policy)
 
 
 def _only(session: Session, flag: bool) -> bool:

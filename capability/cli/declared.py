@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-_JSON: Final = "--json"
+JSON_FLAG: Final = "--json"
 
 
 class Argument:
@@ -127,7 +127,7 @@ class Command:
         remaining = iter(words)
         for word in remaining:
             option = by_flag.get(word)
-            if word == _JSON:
+            if word == JSON_FLAG:
                 as_json = True
             elif option is None:
                 if not _is_plain(word) or values[self.argument.name] is not None:

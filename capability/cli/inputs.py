@@ -20,7 +20,6 @@ MAX_BYTES: Final = 1 << 20
 
 TOKEN_HINT: Final = "pass a file, pipe the token in, or set CAP_TOKEN"
 _TOKEN: Final = re.compile(r"(biscuit:)?[A-Za-z0-9_.~-]{60,}={0,2}")
-_DATALOG: Final = re.compile(r"[(;\s]")
 
 
 class Session:
@@ -131,17 +130,21 @@ class Session:
         raise usage("no token was given", TOKEN_HINT, "usage.no_token")
 
     def read_datalog(self, source: str) -> str:
-        """Returns Datalog: `source` itself, or what the file or stdin (`-`) that it names holds.
+        """Returns Datalog: `source` itself, or what the file or stdin (`-`) that it names holds."""
+        from capability.configuration import is_datalog
 
-        What holds a parenthesis, a semicolon or white space is Datalog; no statement is without.
-        """
         if source == "-":
             return _datalog_text(self.read_stdin("Datalog"), "stdin")
-        if _DATALOG.search(source):
+        if is_datalog(source):
             return source
         if not source:
             raise usage("the Datalog is empty", "leave the argument out, or name a file")
-        return _datalog_text(read_file(source, "Datalog"), source)
+        return datalog_in(source)
+
+
+def datalog_in(path: str) -> str:
+    """Returns the Datalog that a file holds. Raises Failure where it cannot be read."""
+    return _datalog_text(read_file(path, "Datalog"), path)
 
 
 def read_file(path: str, what: str, check: Callable[[os.stat_result], None] | None = None) -> bytes:

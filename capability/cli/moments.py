@@ -35,12 +35,14 @@ def parse_time(text: str, option: str) -> datetime:
 
 
 def in_words(moment: datetime, now: datetime) -> str:
-    """Returns how far off a time is: `in 3 hours`, `2 days ago`.
+    """Returns how far off a time is: `in 3 hours`, `2 days ago`, `now`.
 
     Never less than two of a unit, since "1 hour" would hide half of 90 minutes. Half a minute is added, so
     that what was minted for 90 days a moment ago has not 89 left.
     """
     seconds = int((moment - now).total_seconds())
+    if seconds == 0:
+        return "now"
     distance = abs(seconds)
     text = _counted(distance, "second")
     for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):

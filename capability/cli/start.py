@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from capability.cli.declared import Call, Command
+from capability.cli.declared import JSON_FLAG, Call, Command
 from capability.cli.failures import Exit, Failure, failure_of
 from capability.cli.inputs import Session
 from capability.cli.output import print_failure, print_result, silence_stdout
@@ -27,12 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from capability.cli.entry import complete
 
         return complete(os.environ[COMPLETE])
-    as_json = "--json" in words
     try:
         try:
             return _run(words)
         except Failure as failure:
-            print_failure(failure, as_json=as_json)
+            print_failure(failure, as_json=JSON_FLAG in _own(words))
             return failure.exit
     except BrokenPipeError:
         silence_stdout()
@@ -67,6 +66,20 @@ def _run(words: list[str]) -> int:
             f"a defect of cap: {type(error).__name__}",
             "please report it; CAP_DEBUG=1 shows where it happened",
         ) from error
+
+
+def _own(words: list[str]) -> list[str]:
+    """Returns the words that are cap's own: not those behind `--`, nor those of the command of `cap run`."""
+    own = words[: words.index("--")] if "--" in words else words
+    at = 2 if own[:1] == ["--config"] else 0
+    if own[at : at + 1] != ["run"]:
+        return own
+    at += 1
+    while at < len(own) and own[at].startswith("-"):
+        # all options but this have a value: behind a `=`, a letter, or as the next word
+        is_whole = own[at] == JSON_FLAG or "=" in own[at] or (len(own[at]) > 2 and own[at][1] != "-")
+        at += 1 if is_whole else 2
+    return own[:at]
 
 
 def _plain(words: list[str]) -> tuple[Command, Call] | None:

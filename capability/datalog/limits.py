@@ -13,12 +13,28 @@ class Limits:
 
     A step is one candidate fact looked at in a join, one operation, or 64 bytes touched by one. Counting
     steps makes the outcome independent of the machine; the deadline is a second net.
+
+    Raises TypeError for what is no number, and ValueError for a deadline that never comes.
     """
 
     max_facts: int = 10_000
     max_iterations: int = 1_000
     max_steps: int = 500_000
     max_time: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_facts", "max_iterations", "max_steps"):
+            value = getattr(self, name)
+            if type(value) is not int:
+                raise TypeError(f"argument {name!r} must be an int, not {type(value).__name__}")
+        if self.max_time is None:
+            return
+        if type(self.max_time) not in (int, float):
+            kind = type(self.max_time).__name__
+            hint = ": write delta.total_seconds()" if kind == "timedelta" else ""
+            raise TypeError(f"argument 'max_time' must be a number of seconds, not {kind}{hint}")
+        if self.max_time != self.max_time:
+            raise ValueError("argument 'max_time' is no number, so it would never be over")
 
 
 GUARD_LIMITS = Limits(max_steps=50_000, max_time=0.1)

@@ -53,7 +53,7 @@ def build_api(
     decides = _of_all(settings.routes) if api.policy is None else RouteSettings(name="api", policy=api.policy)
     application, tenant = api.application or decides.application, api.tenant or decides.tenant
     programs = (
-        read_policy("api", decides.policy, DEFAULT_POLICY, application, tenant),
+        read_policy("api", decides.policy, decides.source or DEFAULT_POLICY, application, tenant),
         read_policy("api callers", api.callers, CALLERS_POLICY),
         read_policy("api tokens", None, _GENUINE),
     )
@@ -80,7 +80,7 @@ def build_api(
 
 def _of_all(routes: Sequence[RouteSettings]) -> RouteSettings:
     first = routes[0]
-    alike = {(each.policy, each.application, each.tenant) for each in routes}
+    alike = {(each.policy, each.source, each.application, each.tenant) for each in routes}
     if len(alike) > 1:
         raise SettingsError("serve.api.policy: the routes differ, so say which policy decides evaluations")
     return first

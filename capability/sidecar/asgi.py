@@ -28,6 +28,7 @@ from capability.sidecar.bounds import THREADS
 from capability.sidecar.configured import Flags, configured, unrevoked
 from capability.sidecar.live import State
 from capability.sidecar.messages import Handler
+from capability.sidecar.packages import OF, missing
 from capability.sidecar.profiles import PROFILES
 from capability.sidecar.scopes import Message, Receive, Send, rewritten, serve
 from capability.sidecar.service import NOT_READY, Refusal, Service
@@ -106,7 +107,13 @@ class Sidecar:
         return self._application(lambda settings: _listener(Serves.API))
 
     def admin(self) -> "Application":
-        """Returns /livez, /readyz, /metrics and /status, of this process."""
+        """Returns /livez, /readyz, /metrics and /status, of this process.
+
+        Raises SettingsError where a package is missing that they need.
+        """
+        package = missing(OF[Serves.ADMIN])
+        if package is not None:
+            raise SettingsError(f"{package.lack}: {package.hint}")
         return self._application(lambda settings: _listener(Serves.ADMIN))
 
     async def __aenter__(self) -> Self:

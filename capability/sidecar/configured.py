@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from capability.configuration import NO_STORE, Config, default_store, registered_only
+from capability.configuration import NO_STORE, Config, default_store, is_datalog, registered_only
 from capability.errors import ConfigurationError
 from capability.sidecar.fetch import check_url
 from capability.sidecar.keysource import check_place
@@ -48,9 +48,13 @@ def configured(
     base = Path.cwd() if config.file is None else config.file.absolute().parent
     settings = read_settings(table, base, public=flags.public)
     policy = flags.policy or environment.get("CAP_POLICY")
-    if policy is not None:
-        here = str(Path(policy).absolute())
-        settings = replace(settings, routes=tuple(replace(each, policy=here) for each in settings.routes))
+    if policy is not None and policy.strip():
+        file = None if is_datalog(policy) else str(Path(policy).absolute())
+        source = policy if file is None else None
+        settings = replace(
+            settings,
+            routes=tuple(replace(each, policy=file, source=source) for each in settings.routes),
+        )
     elif config.policy is not None:
         settings = replace(
             settings,

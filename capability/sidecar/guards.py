@@ -41,7 +41,8 @@ def build_routes(
     """
     routes = []
     for each in settings:
-        program = read_policy(each.name, each.policy, DEFAULT_POLICY, each.application, each.tenant)
+        otherwise = each.source or DEFAULT_POLICY
+        program = read_policy(each.name, each.policy, otherwise, each.application, each.tenant)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", PolicyWarning)
             try:
@@ -72,10 +73,10 @@ def build_routes(
 
 
 def read_policy(
-    name: str, path: str | None, built_in: str, application: str | None = None, tenant: str | None = None
+    name: str, path: str | None, otherwise: str, application: str | None = None, tenant: str | None = None
 ) -> Program:
-    """Returns the policy in a file, else `built_in`, with what the settings state; raises SettingsError."""
-    source = built_in
+    """Returns the policy in a file, else `otherwise`, with what the settings state; raises SettingsError."""
+    source = otherwise
     if path is not None:
         try:
             with open(path, "rb") as file:
@@ -89,7 +90,7 @@ def read_policy(
     try:
         program = parse_program(source)
     except DatalogError as error:
-        where = "the built-in policy" if path is None else Path(path).name
+        where = "the policy" if path is None else Path(path).name
         raise SettingsError(f"route {name}: {where}: {error}") from error
     words = DEFAULT_VOCABULARY
     stated = tuple(

@@ -52,8 +52,6 @@ class Server:
 
         Raises SettingsError for what can never work, and OSError for a socket that cannot be opened.
         """
-        if any(each.serves is Serves.GRPC for each in self._settings.listen) and not _has_grpc():
-            raise SettingsError("a gRPC listener needs xds-protos: pip install 'capability-tokens[grpc]'")
         # one that comes before there is anything to reload must not end the process, as it would by default
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with contextlib.ExitStack() as opened:
@@ -256,13 +254,6 @@ def _shown(bound: socket.socket) -> str:
     if isinstance(name, tuple):
         return str(Tcp(name[0], name[1]))
     return f"unix:{name}"
-
-
-def _has_grpc() -> bool:
-    # gRPC itself is imported by the workers: its threads do not survive a fork
-    from importlib.util import find_spec
-
-    return find_spec("grpc") is not None and find_spec("envoy") is not None
 
 
 def _notify_ready() -> None:

@@ -116,7 +116,10 @@ class Listener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteSettings:
-    """A policy (a file; None: the built-in one) and the requests that it is for."""
+    """A policy (a file; None: the built-in one) and the requests that it is for.
+
+    `source` is the policy itself, where it was given in place of a file, outside of cap.toml.
+    """
 
     name: str
     host: str | None = None
@@ -125,6 +128,7 @@ class RouteSettings:
     application: str | None = None
     tenant: str | None = None
     on_stale: OnStale = OnStale.DENY
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

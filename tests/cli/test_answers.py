@@ -256,6 +256,7 @@ def test_moments(text: str, expected: timedelta | datetime) -> None:
         (timedelta(minutes=90), "in 90 minutes"),
         (timedelta(minutes=1), "in 60 seconds"),
         (timedelta(seconds=1), "in 1 second"),
+        (timedelta(microseconds=-900_000), "now"),
         (timedelta(seconds=-1), "1 second ago"),
         (timedelta(days=-3), "3 days ago"),
     ],

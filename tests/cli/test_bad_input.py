@@ -83,7 +83,11 @@ def test_bad_tokens(attacked: Shell, name: str) -> None:
         run = attacked.cap(*token_command(name, "-"), stdin=content)
         assert_failed(run, 3)
         assert ROOT.to_bytes().hex() not in run.stderr, kind
-        as_json = attacked.cap(*token_command(name, "-"), "--json", stdin=content)
+        words = token_command(name, "-")
+        # what stands at the end of `cap run` is its command's
+        as_json = attacked.cap(
+            *(("run", "--json", *words[1:]) if name == "run" else (*words, "--json")), stdin=content
+        )
         assert as_json.exit == 3
         document = as_json.json
         # verify answers with a decision, whatever the token is

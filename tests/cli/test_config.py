@@ -69,6 +69,14 @@ def test_flags_and_variables_outdo_every_setting(issuer: Shell) -> None:
     assert issuer.cap(*request, "--policy", "no.datalog", env={"CAP_POLICY": "yes.datalog"}).exit == 1
 
 
+def test_a_policy_of_the_configuration_is_a_file_whatever_its_name(issuer: Shell) -> None:
+    issuer.write("a policy (of ours)", 'allow if user("nobody")')
+    issuer.write("cap.toml", SETTINGS + 'policy = "a policy (of ours)"\n')
+    run = issuer.cap("verify", "token", "-a", "orders", "-o", "read")
+    assert run.exit == 1
+    assert "user" in run.text
+
+
 def test_the_nearest_file_counts_and_paths_are_its_own(
     issuer: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,6 +126,12 @@ def test_show_by_id_and_by_token(registry: Shell) -> None:
     assert registry.ok("show", record["id"]).splitlines()[2] == "owner         user:ann"
 
 
+def test_show_tells_how_a_record_is_found_by_its_name(registry: Shell) -> None:
+    run = registry.cap("show", "laptop")
+    assert (run.exit, run.stdout) == (2, b"")
+    assert "`cap list --name laptop`" in run.stderr
+
+
 def test_revoke_by_record(registry: Shell) -> None:
     (record,) = listed(registry, "--name", "laptop")
     run = registry.cap("revoke", "--id", record["id"], "--json")

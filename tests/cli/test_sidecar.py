@@ -13,6 +13,7 @@ import pytest
 
 from capability.cli.asking import EXITS
 from capability.decision import EXIT_CODES
+from capability.sidecar import packages
 from tests.cli.conftest import ROOT, Shell
 from tests.sidecar.processes import Sidecar, sidecar
 
@@ -58,6 +59,24 @@ def test_the_listener_of_the_check_is_told_from_that_of_the_api(issuer: Shell, s
         "error: what answers at this address checks requests and takes no questions",
         "hint: name the address of `cap serve --api`, which is not that of --listen",
     ]
+
+
+@pytest.mark.parametrize("behind", ["nginx", "traefik", "envoy"])
+def test_the_check_is_told_whatever_proxy_it_is_behind(issuer: Shell, tmp_path: Path, behind: str) -> None:
+    flags = ("--listen", "tcp:0", "--behind", behind, "--public-key", repr(ROOT.public_key))
+    with sidecar(tmp_path, *flags) as running:
+        run = issuer.cap("verify", "token", "-o", "read", "--sidecar", running.addresses[0])
+    assert run.exit == 2
+    assert "takes no questions" in run.stderr
+
+
+def test_a_sidecar_that_wants_a_caller_s_token_says_so(issuer: Shell, tmp_path: Path) -> None:
+    listener = '[[serve.listen]]\naddress = "tcp:0"\nserves = "api"\n'
+    config = f'public_key = "{ROOT.public_key!r}"\n[serve.api]\nauthenticate = true\n{listener}'
+    with sidecar(tmp_path, config=config) as running:
+        run = issuer.cap("verify", "token", "-o", "read", "--sidecar", running.addresses[0])
+    assert run.exit == 2
+    assert "leave authenticate out" in run.stderr
 
 
 def test_asking_loads_nothing_that_decides(issuer: Shell, server: Sidecar) -> None:
@@ -143,6 +162,25 @@ def test_options_signals_and_stdin_are_the_command_s_own(issuer: Shell) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "as_json"),
+    [
+        (("-o", "read", "--", "no-such-program", "--json"), False),
+        (("-o", "read", "no-such-program", "--json"), False),
+        (("--operation=read", "no-such-program", "--json"), False),
+        (("-oread", "no-such-program", "--json"), False),
+        (("--no-such-option", "read", "no-such-program", "--json"), False),
+        (("--json", "-o", "read", "--", "no-such-program", "--json"), True),
+        (("-o", "read", "--json", "no-such-program"), True),
+    ],
+)
+def test_a_command_s_own_json_is_not_cap_s(issuer: Shell, words: tuple[str, ...], as_json: bool) -> None:
+    run = issuer.process("run", *words, env={"CAP_TOKEN": (issuer.folder / "token").read_text()})
+    assert run.exit == 2
+    assert run.stderr.startswith("error: ")
+    assert bool(run.stdout) is as_json
+
+
+@pytest.mark.parametrize(
     ("words", "token", "exit_code", "said"),
     [
         (("-o", "read", "--", "true"), "", 2, "no token"),
@@ -163,23 +201,25 @@ def test_what_cannot_be_run(
 
 
 @pytest.mark.parametrize(
-    ("module", "words", "extra"),
+    ("module", "words", "name", "extra"),
     [
-        ("httptools", (), "sidecar"),
-        ("grpc", ("--grpc", "tcp:0"), "grpc"),
-        ("envoy", ("--grpc", "tcp:0"), "grpc"),
+        ("httptools", (), "httptools", "sidecar"),
+        ("prometheus_client", ("--admin", "tcp:0"), "prometheus-client", "sidecar"),
+        ("grpc", ("--grpc", "tcp:0"), "grpcio", "grpc"),
+        ("envoy", ("--grpc", "tcp:0"), "xds-protos", "grpc"),
     ],
 )
-def test_a_check_says_what_serving_would_miss(
-    issuer: Shell, monkeypatch: pytest.MonkeyPatch, module: str, words: tuple[str, ...], extra: str
+def test_a_package_that_serving_would_miss_is_named_as_it_is_installed(
+    issuer: Shell, monkeypatch: pytest.MonkeyPatch, module: str, words: tuple[str, ...], name: str, extra: str
 ) -> None:
     find = importlib.util.find_spec
-    check = ("serve", "--check", "--listen", "tcp:0", *words)
-    issuer.ok(*check)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else find(name))
-    run = issuer.cap(*check)
-    assert (run.exit, run.stdout) == (2, b"")
-    assert run.stderr.splitlines() == [
-        f"error: the sidecar needs {module}",
-        f"hint: pip install 'capability-tokens[{extra}]'",
-    ]
+    serve = ("serve", "--listen", "tcp:0", *words)
+    issuer.ok(*serve, "--check")
+    monkeypatch.setattr(packages, "find_spec", lambda each: None if each == module else find(each))
+    for command in (serve, (*serve, "--check")):
+        run = issuer.cap(*command)
+        assert (run.exit, run.stdout) == (2, b"")
+        assert run.stderr.splitlines() == [
+            f"error: the sidecar needs {name}",
+            f"hint: pip install 'capability-tokens[{extra}]'",
+        ]

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,23 @@ CROSS_JOIN = "p($a), p($b), p($c), p($d), p($e), p($f)"
 def test_the_defaults() -> None:
     assert Limits() == Limits(max_facts=10_000, max_iterations=1_000, max_steps=500_000, max_time=None)
     assert Limits(max_facts=10_000, max_iterations=1_000, max_steps=50_000, max_time=0.1) == GUARD_LIMITS
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("max_time", timedelta(seconds=1), "total_seconds"),
+        ("max_time", "1", "seconds"),
+        ("max_time", True, "seconds"),
+        ("max_time", float("nan"), "no number"),
+        ("max_facts", 1.5, "int"),
+        ("max_iterations", None, "int"),
+        ("max_steps", True, "int"),
+    ],
+)
+def test_what_is_no_limit_is_refused_when_it_is_made(name: str, value: Any, error: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=error):
+        Limits(**{name: value})
 
 
 @pytest.mark.parametrize("expressions", ["", ", $a + $b + $c + $d + $e + $f == 1000"])

@@ -70,7 +70,7 @@ def test_every_setting_is_explained() -> None:
         table = next((each for each in rows if each and each in cell), "")
         rows[table] += cell
     own = {each.name for each in fields(Settings)} - {"listen", "routes", "api", "prefixes", "never_revoked"}
-    of_all_routes = {each.name for each in fields(RouteSettings)} - {"name", "host", "path"}
+    of_all_routes = {each.name for each in fields(RouteSettings)} - {"name", "host", "path", "source"}
     assert named(rows[""]) == own | of_all_routes
     assert named(rows["[[serve.listen]]"]) == {"[[serve.listen]]", *_LISTENER_NAMES}
     assert named(rows["[[serve.route]]"]) == {"[[serve.route]]", *_ROUTE_NAMES}

@@ -447,6 +447,33 @@ def test_without_a_store_it_goes_by_the_one_that_cap_revoke_makes_and_else_it_wa
         assert server.ask(token=token)[0] == 401
 
 
+def test_a_policy_may_be_given_as_text_as_to_every_command(tmp_path: Path) -> None:
+    policies = {"CAP_POLICY": 'allow if user("bob");'}
+    api = TCP + '[[serve.listen]]\naddress = "tcp:0"\nserves = "api"\n'
+    with sidecar(tmp_path, config=config("", api), environment=policies) as server:
+        assert server.ask(token=mint())[0] == 403
+        assert server.ask(token=mint('user("bob")'))[0] == 200
+        question = {"subject": {"type": "user", "id": "ann", "properties": {"token": mint()}}}
+        asked = {**question, "action": {"name": "read"}, "resource": {"type": "resource", "id": "/"}}
+        sent = {"Content-Type": "application/json"}
+        path, body = "/access/v1/evaluation", json.dumps(asked).encode()
+        assert json.loads(server.ask(2, path, method="POST", headers=sent, body=body)[2])["decision"] is False
+    with sidecar(tmp_path, "--policy", 'allow if user("ann")', environment=policies) as server:
+        assert server.ask(token=mint())[0] == 200
+    (tmp_path / "file").write_text('allow if user("bob")')
+    with sidecar(tmp_path, environment={"CAP_POLICY": "file"}) as server:
+        assert server.ask(token=mint())[0] == 403
+    check = ("serve", "--check", "--policy", "allow if\nuser($u)")
+    said = subprocess.run(
+        [sys.executable, "-m", "capability.cli", *check],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert "any host /  allow if user($u)\n" in said.stdout
+
+
 def test_what_is_revoked_here_is_denied_here_from_then_on(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/cap.db"
     create_store(url).close()
