@@ -153,8 +153,8 @@ def parse(path: Path, content: bytes, mode: int) -> Config:
 
     try:
         values = tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "not UTF-8"
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise ConfigurationError(
             f"{str(path)!r} is not TOML: {reason}", "compare it with the example in the docs", "config.toml"
         ) from error
@@ -188,8 +188,8 @@ def parse(path: Path, content: bytes, mode: int) -> Config:
         prefix=_string(path, values, "prefix"),
         prefixes=_strings(path, values, "prefixes"),
         max_stale=_seconds(path, values, "max_stale"),
-        audit=_audit(path, values.get("audit")),
-        serve=values.get("serve"),
+        audit=_audit(path, _table(path, values, "audit")),
+        serve=_table(path, values, "serve"),
         file=path,
         registered_only=_boolean(path, values, "registered_only"),
     )
@@ -205,11 +205,9 @@ def registered_only(environment: Mapping[str, str], config: Config) -> bool:
     return text in ("1", "true") if text else config.registered_only
 
 
-def _audit(path: Path, table: object) -> Audit | None:
+def _audit(path: Path, table: Mapping[str, Any] | None) -> Audit | None:
     if table is None:
         return None
-    if not isinstance(table, dict):
-        raise ConfigurationError(f"{str(path)!r}: audit must be a table", "write [audit]", "config.value")
     names = [field.name for field in fields(Audit)]
     for name in table:
         if name not in names:
@@ -255,6 +253,13 @@ def _suggestion(name: str, names: list[str]) -> str:
 
     close = get_close_matches(name.lower().replace("-", "_"), names, n=1)
     return f"did you mean {close[0]}?" if close else f"the settings are {', '.join(names)}"
+
+
+def _table(path: Path, values: dict[str, Any], name: str) -> Mapping[str, Any] | None:
+    value = values.get(name)
+    if value is None or isinstance(value, dict):
+        return value
+    raise ConfigurationError(f"{str(path)!r}: {name} must be a table", f"write [{name}]", "config.value")
 
 
 def _string(path: Path, values: dict[str, Any], name: str) -> str | None:

@@ -5,8 +5,11 @@ takes longer than all the rest.
 """
 
 import json
+import os
 import re
 import socket
+import stat
+from time import monotonic
 from typing import Any, Final
 
 from capability.cli.failures import Exit, Failure, hint_for, usage
@@ -15,6 +18,7 @@ from capability.cli.options import on_command_line
 from capability.cli.output import Result
 
 TIMEOUT: Final = 10.0
+"""Seconds for the whole answer, however it comes."""
 MAX_ANSWER: Final = 4 << 20
 
 EXITS: Final = {
@@ -74,10 +78,11 @@ def ask(
     answers = found.get("evaluations")
     if not isinstance(answers, list) or not answers or not all(isinstance(each, dict) for each in answers):
         raise _strange()
-    last = answers[-1]
-    if last.get("decision") is True and len(answers) != len(asked):
+    # not every decision point knows that it may stop at the first no, and the last answer may then be a yes
+    found_no = next((each for each in answers if each.get("decision") is not True), None)
+    if found_no is None and len(answers) != len(asked):
         raise _strange()
-    return _result(last)
+    return _result(answers[-1] if found_no is None else found_no)
 
 
 def _question(
@@ -129,11 +134,13 @@ def _post(address: str, path: str, body: bytes) -> dict[str, Any]:
         f"Content-Length: {len(body)}\r\nX-Cap-Explain: 1\r\nConnection: close\r\n\r\n"
     )
     received = bytearray()
+    end = monotonic() + TIMEOUT
     try:
         with _connected(place) as connection:
             connection.sendall(head.encode() + body)
             while len(received) <= MAX_ANSWER and (part := connection.recv(65536)):
                 received += part
+                connection.settimeout(max(end - monotonic(), 0.001))
     except (OSError, OverflowError) as error:
         reason = (getattr(error, "strerror", None) or "no answer").lower()
         raise Failure(
@@ -182,6 +189,7 @@ def _connected(place: re.Match[str]) -> socket.socket:
     path, host, port = place.groups()
     if path is None:
         return socket.create_connection(((host or "127.0.0.1").strip("[]"), int(port)), TIMEOUT)
+    _check_owner(path)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(TIMEOUT)
     try:
@@ -190,6 +198,22 @@ def _connected(place: re.Match[str]) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def _check_owner(path: str) -> None:
+    """Raises Failure for a socket that anybody may have put there: who listens is handed the token.
+
+    A sidecar runs as a user of its own, so its socket may be anybody's in a folder that not everybody can
+    write to.
+    """
+    folder, owner = os.stat(os.path.dirname(path)), os.lstat(path).st_uid
+    if folder.st_mode & stat.S_IWOTH and owner not in (0, os.geteuid()):
+        raise Failure(
+            Exit.USAGE,
+            "sidecar.owner",
+            f"anybody can have put the socket {path!r} there, and would get the token",
+            "have `cap serve` listen in a folder that others cannot write to, such as /run/cap",
+        )
 
 
 def _one_line(text: str) -> str:

@@ -39,7 +39,7 @@ def run(
 
     What is narrowed is $CAP_TOKEN, or the token in a file. The command gets it by its environment, where
     other users cannot read it, and takes the place of `cap`: signals and its exit code are its own. Stdin is
-    the command's too. CAP_PRIVATE_KEY is taken out of its environment.
+    the command's too. CAP_PRIVATE_KEY is taken out of its environment, and a CAP_STORE with a password.
 
     Something must be narrowed: a command that may have the whole token needs no `cap run`.
     """
@@ -57,18 +57,26 @@ def run(
     narrow = session.token_prefix + UnverifiedBiscuit.from_base64(text).append(block).to_base64()
     for note in size_notes(narrow):
         print_error_line("warning", note)
-    environment = {name: value for name, value in os.environ.items() if name != "CAP_PRIVATE_KEY"}
+    environment = {name: value for name, value in os.environ.items() if not _is_secret(name, value)}
     environment["CAP_TOKEN"] = narrow
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    # Python ignores SIGPIPE, and a command would go on ignoring it
-    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # Python ignores these, and a command would go on ignoring them
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGPIPE, signal.SIGXFSZ)}
     try:
         os.execvpe(words[0], words, environment)
     except (OSError, ValueError) as error:
-        signal.signal(signal.SIGPIPE, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
         reason = (getattr(error, "strerror", None) or "not a name").lower()
         raise usage(
             f"cannot run {words[0]!r}: {reason}", "name a program that is there, behind --", "run.command"
         ) from error
+
+
+def _is_secret(name: str, value: str) -> bool:
+    """True for what would let a command do more than its token: make tokens, or undo a revocation."""
+    from capability.configuration import has_password
+
+    return name == "CAP_PRIVATE_KEY" or (name == "CAP_STORE" and has_password(value))

@@ -38,6 +38,9 @@ def health(live: Live, revocations: Revocations, *, draining: bool) -> Health:
         reasons.append("it is shutting down")
     if live.state is None:
         reasons.append(f"keys or policies are missing: {live.problem}")
+    keys_age = live.stale_keys()
+    if keys_age is not None:
+        reasons.append(f"the keys are {keys_age:.0f} s old: {live.problem}")
     reasons += revocations.reasons(live.settings)
     return Health(tuple(reasons))
 

@@ -1,5 +1,6 @@
 """What a request may cost, and where its body ends, whichever server reads it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -35,11 +36,12 @@ class Refused(Exception):
         self.status = status
 
 
-def has_body(headers: Headers) -> bool:
+def has_body(headers: Headers, version: Callable[[], str]) -> bool:
     """Returns whether a body follows; raises Refused where two programs could see its end elsewhere.
 
-    That is where Content-Length stands beside Transfer-Encoding, where one of them is there twice, and where
-    the encoding is not chunked (RFC 9112 section 6.3).
+    That is where Content-Length stands beside Transfer-Encoding, where one of them is there twice, where the
+    encoding is not chunked, and where the `version` of HTTP, as in "1.1", has none (RFC 9112 sections 6.1
+    and 6.3).
     """
     length = encoding = None
     for name, value in headers:
@@ -52,6 +54,6 @@ def has_body(headers: Headers) -> bool:
             if encoding is not None or value.lower() != b"chunked":
                 raise Refused(HTTPStatus.BAD_REQUEST)
             encoding = value
-    if length is not None and encoding is not None:
+    if encoding is not None and (length is not None or version() != "1.1"):
         raise Refused(HTTPStatus.BAD_REQUEST)
     return (length is not None and length != b"0") or encoding is not None

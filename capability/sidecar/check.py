@@ -14,7 +14,7 @@ from capability.revocation import RevisedSource
 from capability.sidecar.facts import state
 from capability.sidecar.identity import header_value, joined
 from capability.sidecar.messages import Answer, BadRequest, Headers, lines_of
-from capability.sidecar.paths import Paths, Targets
+from capability.sidecar.paths import Paths, Targets, readings
 from capability.sidecar.profiles import API_KEY, AUTHORIZATION, MIN_REVISION, Original, Profile, Reader
 from capability.sidecar.routes import (
     DECISION_ID,
@@ -24,6 +24,7 @@ from capability.sidecar.routes import (
     REVOCATION_ID,
     SUBJECT,
     TENANT,
+    Route,
     Routes,
     bare_host,
 )
@@ -121,6 +122,8 @@ class Check:
         # every yes has the names of all routes' policies, whichever decided
         self._silence = b"\r\n" + lines_of((name, b"") for name in (TENANT, *routes.headers))
         self._statuses = settings.profile.statuses
+        self._compares = settings.paths is Paths.RAW and routes.by_path
+        self._by_place = routes.by_host or self._compares
 
     def handle(self, method: str, target: str, headers: Headers, body: bytes, peer: str | None) -> Answer:
         """Returns 200 with identity headers for a yes, and a problem for a no."""
@@ -141,6 +144,8 @@ class Check:
             if token is None:
                 return "no_token", self._no(NO_TOKEN)
             route = self._routes.find(host, wanted.path)
+            if self._by_place:
+                self._check_place(host, wanted.path, route)
             if route is None:
                 return "no_route", self._no(NO_ROUTE)
             if MIN_REVISION in found and not self._knows(found[MIN_REVISION]):
@@ -186,6 +191,14 @@ class Check:
             if name in found
         ]
         return request_token(sent, api_key=self._settings.api_key)
+
+    def _check_place(self, host: str, path: str, route: Route | None) -> None:
+        """Raises BadRequest for a request that could be for another route than this one."""
+        routes = self._routes
+        if not host and routes.by_host:
+            raise BadRequest("request.host", "the request names no host, and policies are chosen by it")
+        if self._compares and any(routes.find(host, each) is not route for each in readings(path)):
+            raise BadRequest("request.path", "the path of the request can be read in several ways")
 
     def _knows(self, wanted: bytes) -> bool:
         """True when the revocations are at the revision that the client wants known; raises BadRequest."""

@@ -45,21 +45,15 @@ def configured(
             "usage",
         )
     table = _table(config, flags)
+    policy = (flags.policy or environment.get("CAP_POLICY") or "").strip()
+    if policy:
+        table.pop("policy", None)
+    elif config.policy is not None:
+        table.setdefault("policy", config.policy)
     base = Path.cwd() if config.file is None else config.file.absolute().parent
     settings = read_settings(table, base, public=flags.public)
-    policy = flags.policy or environment.get("CAP_POLICY")
-    if policy is not None and policy.strip():
-        file = None if is_datalog(policy) else str(Path(policy).absolute())
-        source = policy if file is None else None
-        settings = replace(
-            settings,
-            routes=tuple(replace(each, policy=file, source=source) for each in settings.routes),
-        )
-    elif config.policy is not None:
-        settings = replace(
-            settings,
-            routes=tuple(replace(each, policy=each.policy or config.policy) for each in settings.routes),
-        )
+    if policy:
+        settings = _with_policy(settings, policy)
     if flags.store is not None and flags.store != NO_STORE:
         from capability.store import check_url
 
@@ -76,6 +70,19 @@ def configured(
         never_revoked=store == NO_STORE and settings.revocations is None,
         prefixes=prefixes,
     )
+
+
+def _with_policy(settings: Settings, policy: str) -> Settings:
+    """Returns the settings with a policy, text or a file, for the routes that name none of their own.
+
+    What a route says of its own is stricter, or it would not be said.
+    """
+    source = policy if is_datalog(policy) else None
+    file = None if source else str(Path(policy).absolute())
+    routes = (
+        replace(each, policy=file, source=source) if each.policy is None else each for each in settings.routes
+    )
+    return replace(settings, routes=tuple(routes))
 
 
 def unrevoked(settings: Settings, how: str) -> str | None:

@@ -81,7 +81,9 @@ class Server:
         attributes = request.attributes
         http = attributes.request.http
         peer = attributes.source.address.socket_address.address or None
-        arguments = (http.method, http.path, headers_of(http), b"", peer)
+        # Envoy writes the query into the path; what stood beside it would be served, and not decided about
+        target = "" if http.query or http.fragment else http.path
+        arguments = (http.method, target, headers_of(http), b"", peer)
         if handler.blocking:
             return response(await asyncio.to_thread(handler.handle, *arguments))
         return response(handler.handle(*arguments))

@@ -1,10 +1,14 @@
 """What a sidecar fetches over HTTPS: from where the operator said, and from nowhere else."""
 
-import time
+import contextlib
+import re
+import socket
+import ssl
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -13,6 +17,8 @@ TIMEOUT: Final = 5.0
 
 LONGEST: Final = 120.0
 """Seconds for all of a download: a server that sends a byte now and then is given up."""
+
+_URL: Final = re.compile(r"[!-~]+")
 
 _PIECE: Final = 1 << 16
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
@@ -34,7 +40,13 @@ def check_url(url: str, what: str) -> None:
 
     Plain `http://` is taken for the loopback only: who could change the answer on its way would choose it.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole or _URL.fullmatch(url) is None:
+        raise ValueError(f"the URL of the {what} is none")
     if parts.username is not None or parts.password is not None:
         raise ValueError(f"the URL of the {what} holds a password")
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
@@ -46,20 +58,23 @@ def fetch(
     max_bytes: int,
     *,
     tag: str | None = None,
+    longest: float | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Fetched:
     """Returns what is at a URL that `check_url` takes, cut off after one byte more than `max_bytes`.
 
     With `tag`, the one of what was fetched before, a server need not send the same again. Raises FetchFailed,
-    also when `stopped` says between two pieces that nobody wants it any more.
+    also after `longest` seconds (None: LONGEST), and when `stopped` says between two pieces that nobody wants
+    it any more.
     """
     # Over plain HTTP the answer comes from this host, and not from a proxy that the environment names.
     direct = () if url.startswith("https:") else (urllib.request.ProxyHandler({}),)
-    opener = urllib.request.build_opener(_Redirects, *direct)
     try:
         request = urllib.request.Request(url, headers={} if tag is None else {"If-None-Match": tag})
-        with opener.open(request, timeout=TIMEOUT) as response:
-            return Fetched(_content(response, max_bytes, stopped), response.headers.get("ETag"))
+        with _Deadline(LONGEST if longest is None else longest) as deadline:
+            opener = urllib.request.build_opener(_Redirects, *deadline.handlers(), *direct)
+            with opener.open(request, timeout=TIMEOUT) as response:
+                return Fetched(_content(response, max_bytes, stopped), response.headers.get("ETag"))
     except urllib.error.HTTPError as error:
         with error:
             if error.code == 304 and tag is not None:
@@ -76,16 +91,66 @@ def fetch(
 
 def _content(response: HTTPResponse, max_bytes: int, stopped: Callable[[], bool]) -> bytes:
     pieces: list[bytes] = []
-    size, end = 0, time.monotonic() + LONGEST
+    size = 0
     while size <= max_bytes:
         piece = response.read1(min(_PIECE, max_bytes + 1 - size))
         if not piece:
             break
         pieces.append(piece)
         size += len(piece)
-        if stopped() or time.monotonic() > end:
+        if stopped():
             raise FetchFailed("it was given up before all was there")
     return b"".join(pieces)
+
+
+class _Deadline:
+    """Ends the connections that are made within it, `seconds` after it began."""
+
+    def __init__(self, seconds: float) -> None:
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._passed = False
+
+    def __enter__(self) -> "_Deadline":
+        self._timer.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._timer.cancel()
+        if self._passed:
+            raise FetchFailed("it was given up before all was there")
+
+    def _end(self) -> None:
+        self._passed = True
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                # not SSLSocket's own, after which bytes would be read that nobody has authenticated
+                socket.socket.shutdown(each, socket.SHUT_RDWR)
+
+    def handlers(self) -> tuple[urllib.request.BaseHandler, ...]:
+        """Returns what opens URLs within the deadline."""
+        sockets = self._sockets
+
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                sockets.append(self.sock)
+
+        class Secure(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                sockets.append(self.sock)
+
+        class OverPlain(urllib.request.HTTPHandler):
+            def http_open(self, request: urllib.request.Request) -> HTTPResponse:
+                return self.do_open(Plain, request)
+
+        class OverSecure(urllib.request.HTTPSHandler):
+            def https_open(self, request: urllib.request.Request) -> HTTPResponse:
+                return self.do_open(Secure, request, context=ssl.create_default_context())
+
+        return OverPlain(), OverSecure()
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

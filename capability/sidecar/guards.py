@@ -17,8 +17,10 @@ from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.policy_review import PolicyWarning
 from capability.revocation import RevocationSource
+from capability.sidecar.messages import BadRequest
 from capability.sidecar.needs import needs_of
-from capability.sidecar.routes import DEFAULT_POLICY, HEADER, Route, Routes, header_names
+from capability.sidecar.paths import Paths, Targets
+from capability.sidecar.routes import DEFAULT_POLICY, HEADER, Route, Routes, bare_host, header_names
 from capability.sidecar.settings import OnStale, RouteSettings, SettingsError
 
 _TOLD: Final = frozenset({HEADER, DEFAULT_VOCABULARY.tenant})
@@ -41,6 +43,7 @@ def build_routes(
     """
     routes = []
     for each in settings:
+        _check_place(each)
         otherwise = each.source or DEFAULT_POLICY
         program = read_policy(each.name, each.policy, otherwise, each.application, each.tenant)
         with warnings.catch_warnings(record=True) as caught:
@@ -70,6 +73,34 @@ def build_routes(
         return Routes(routes)
     except ValueError as error:
         raise SettingsError(f"serve.route: {error}") from error
+
+
+def _check_place(route: RouteSettings) -> None:
+    """Raises SettingsError for a host or path that no request has: another policy would decide for it."""
+    if route.host is not None and not _is_host(route.host):
+        raise SettingsError(
+            f"route {route.name}: no request has the host {route.host[:60]!r}; "
+            "write it as api.example.com or [::1], without a port and without *"
+        )
+    if not _is_path(route.path):
+        raise SettingsError(
+            f"route {route.name}: no request has the path {route.path[:60]!r}; "
+            "write it as /orders, which is for all below it too"
+        )
+
+
+def _is_host(text: str) -> bool:
+    try:
+        return bare_host(text) == text != ""
+    except BadRequest:
+        return False
+
+
+def _is_path(text: str) -> bool:
+    try:
+        return "*" not in text and Targets(Paths.STRICT).read(text).path == text
+    except BadRequest:
+        return False
 
 
 def read_policy(

@@ -9,6 +9,8 @@ from capability.keyset import KeySet
 from capability.sidecar.fetch import FetchFailed, check_url, fetch
 
 MAX_BYTES: Final = 1 << 20
+LONGEST: Final = 15.0
+"""Seconds for all of a download: reloads wait for it, and stricter policies with them."""
 
 
 class KeysUnavailable(Exception):
@@ -35,7 +37,7 @@ class KeySource:
         try:
             if self.is_remote:
                 check_place(self.place)
-                return KeySet.from_json(fetch(self.place, MAX_BYTES).content or b"")
+                return KeySet.from_json(fetch(self.place, MAX_BYTES, longest=LONGEST).content or b"")
             if self.place.startswith(("ed25519/", "secp256r1/")):
                 return PublicKey(self.place)
             with open(self.place, "rb") as file:
@@ -44,13 +46,18 @@ class KeySource:
             raise KeysUnavailable(f"{self._shown}: {error}") from error
         except FetchFailed as error:
             raise KeysUnavailable(f"{self._shown} cannot be read: {error}") from error
+        except ValueError as error:  # a URL that nothing is fetched from, or a zero byte in a path
+            raise KeysUnavailable(f"{self._shown} cannot be read: it is no place of keys") from error
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise KeysUnavailable(f"{self._shown} cannot be read: {reason.lower()}") from error
 
     @property
     def _shown(self) -> str:
-        return "the public key" if "/" not in self.place else repr(self.place[:200])
+        if "/" not in self.place:
+            return "the public key"
+        # what follows the path may be what lets one in
+        return repr(self.place.partition("?")[0][:200] if self.is_remote else self.place[:200])
 
 
 def check_place(place: str) -> None:

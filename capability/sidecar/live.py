@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from capability.guard import Guard
 from capability.keys import PublicKey
@@ -24,6 +24,8 @@ from capability.sidecar.settings import FIXED, OnStale, Settings, SettingsError
 from capability.sidecar.tally import Tally
 
 NO_KEYS: Final = "no root keys were read yet"
+STALE_KEYS: Final = 3
+"""After how many fetches without an answer keys are too old to be ready: one may have been withdrawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,21 @@ class Live:
         """Why the last change was refused; None when it was not."""
         self._keys_problem: str | None = None
         self.keys_read_at: float | None = None
+        """When the keys were last read, in seconds since 1970."""
+        self._keys_read = 0.0
 
     @property
     def settings(self) -> Settings:
         """The settings that hold now."""
         return self._settings
+
+    def stale_keys(self) -> float | None:
+        """Returns the age of fetched keys, in seconds, once STALE_KEYS fetches in a row brought none."""
+        settings = self._settings
+        if self.state is None or settings.keys is None or not KeySource(settings.keys).is_remote:
+            return None
+        age = time.monotonic() - self._keys_read
+        return age if age > STALE_KEYS * settings.keys_refresh else None
 
     def load(self) -> None:
         """Reads keys and policies for the first time; raises SettingsError and KeysUnavailable."""
@@ -93,7 +105,10 @@ class Live:
                 wanted = self._settings if settings is None else settings
                 begun_with = {name: getattr(self._begun_with, name) for name in FIXED}
                 possible = replace(wanted, **begun_with)
-                self._replace(possible, self._read_keys(possible))
+                keys = self._keys_for(possible)
+                self._replace(possible, keys.found)
+                if keys.problem is not None:
+                    self.without_keys(keys.problem)
                 self.needs_restart = tuple(
                     name for name, value in begun_with.items() if getattr(wanted, name) != value
                 )
@@ -139,10 +154,25 @@ class Live:
                 return False
             return True
 
+    def _keys_for(self, settings: Settings) -> "_Keys":
+        """Returns keys to go with new settings; an issuer that does not answer holds up no policy."""
+        try:
+            return _Keys(self._read_keys(settings), None)
+        except KeysUnavailable as error:
+            state = self.state
+            assert settings.keys is not None
+            if (
+                state is None
+                or settings.keys != state.settings.keys
+                or not KeySource(settings.keys).is_remote
+            ):
+                raise
+            return _Keys(state.keys, str(error))
+
     def _read_keys(self, settings: Settings) -> KeySet | PublicKey:
         assert settings.keys is not None
         keys = KeySource(settings.keys).read()
-        self.keys_read_at = time.time()
+        self.keys_read_at, self._keys_read = time.time(), time.monotonic()
         return keys
 
     def _replace(self, settings: Settings, keys: KeySet | PublicKey) -> None:
@@ -158,3 +188,10 @@ class Live:
 
     def _odd(self, route: str, warning: str) -> None:
         self._warn(f"route {route}: {warning}")
+
+
+class _Keys(NamedTuple):
+    """Keys to go by; `problem` says why they are not the newest, None when they are."""
+
+    found: KeySet | PublicKey
+    problem: str | None

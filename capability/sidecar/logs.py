@@ -31,10 +31,13 @@ CLOSING_TIME: Final = 2.0
 
 
 def open_log(place: str) -> int:
-    """Opens the file of a log to be appended to, readable by its owner and group; `stderr` is that."""
+    """Opens the file of a log to be appended to, readable by its owner and group; `stderr` is that.
+
+    A pipe that nobody reads is an OSError; one whose reader stands still takes nothing, as a full disk.
+    """
     if place == "stderr":
         return sys.stderr.fileno()
-    return os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    return os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
 
 
 class LineLog:

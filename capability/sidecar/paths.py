@@ -5,12 +5,15 @@ policy about `/admin` cannot be got around by `/x/../admin`, `/%61dmin`, `//admi
 """
 
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from capability.sidecar.messages import BadRequest
 
+MAX_TARGET: Final = 16 * 1024
+"""Bytes of a path and its query; over HTTP the headers are bounded to as much."""
 MAX_SEGMENTS: Final = 64
 MAX_PARAMETERS: Final = 64
 
@@ -30,6 +33,7 @@ _AMBIGUOUS: Final = re.compile(
 )
 _PLAIN: Final = re.compile(r"/(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*/)*(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)?")
 """What most paths are, and nobody could read in two ways."""
+_LONG_ASCII: Final = re.compile("(?:[\xc0\xc1]|\xe0[\x80\x81]|\xf0\x80[\x80\x81])[\x80-\xbf]")
 _NOT_IN_A_TARGET: Final = re.compile(r"[^!-~]")
 
 
@@ -38,7 +42,8 @@ class Paths(StrEnum):
 
     STRICT = "strict"
     RAW = "raw"
-    """Ambiguous ones too: for services that tell them apart as the policy does."""
+    """Ambiguous ones too, unless they may be for several routes: for services that tell them apart as the
+    policy does."""
 
 
 class Target(NamedTuple):
@@ -60,11 +65,13 @@ class Targets:
         """Returns what a target says.
 
         Raises BadRequest for what is no path (a whole URL, `*`), for an ambiguous path unless they are taken,
-        for a query that cannot be decoded, and for too many segments or parameters.
+        for a query that cannot be decoded, and for what is too long or has too many segments or parameters.
         """
         return self._remembered(target) if len(target) <= _SHORT else self._read(target)
 
     def _read(self, target: str) -> Target:
+        if len(target) > MAX_TARGET:
+            raise BadRequest("request.target", "the target of the request is too long")
         path, query = target, ""
         if _PLAIN.fullmatch(target) is None:
             path, _, query = target.partition("?")
@@ -74,11 +81,59 @@ class Targets:
                 raise BadRequest(
                     "request.target", "the target of the request holds characters that no URL has"
                 )
-            if self._paths is Paths.STRICT and _AMBIGUOUS.search(path) is not None:
-                raise BadRequest("request.path", "the path of the request can be read in several ways")
+            if self._paths is Paths.STRICT:
+                if _AMBIGUOUS.search(path) is not None:
+                    raise BadRequest("request.path", "the path of the request can be read in several ways")
+                if "#" in query:
+                    raise BadRequest("request.query", "the query of the request can be read in several ways")
         return Target(
             path, tuple(enumerate(_segments(path))), tuple(dict.fromkeys(_parameters(query))) if query else ()
         )
+
+
+def readings(path: str) -> Iterator[str]:
+    """Yields what programs on the way may take an ambiguous path for, each once more changed than the last.
+
+    >>> list(readings("/x/%2e%2e//admin"))
+    ['/x/..//admin', '/x/..//admin', '/x/../admin', '/admin']
+    """
+    if _AMBIGUOUS.search(path) is None:
+        return
+    for change in (_decoded, _without_parameters, _with_single_slashes, _without_dots):
+        path = change(path)
+        yield path
+
+
+def _decoded(path: str) -> str:
+    """Returns a path without escapes, those of an escape and of ASCII in more bytes than one included."""
+    from urllib.parse import unquote
+
+    before = ""
+    while before != path:  # it gets shorter each time
+        before, path = path, _LONG_ASCII.sub(_as_ascii, unquote(path, "latin-1"))
+    return path
+
+
+def _as_ascii(found: re.Match[str]) -> str:
+    return chr((ord(found[0][-2]) & 1) << 6 | ord(found[0][-1]) & 0x3F)
+
+
+def _without_parameters(path: str) -> str:
+    return re.sub(r"[;?#\x00][^/]*", "", path.replace("\\", "/"))
+
+
+def _with_single_slashes(path: str) -> str:
+    return re.sub(r"/+", "/", path)
+
+
+def _without_dots(path: str) -> str:
+    found: list[str] = []
+    for segment in path.split("/")[1:]:
+        if segment == "..":
+            del found[-1:]
+        elif segment != ".":
+            found.append(segment)
+    return "/" + "/".join(found)
 
 
 def _segments(path: str) -> list[str]:

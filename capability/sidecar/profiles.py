@@ -14,6 +14,9 @@ AUTHORIZATION: Final = b"authorization"
 API_KEY: Final = b"x-api-key"
 MIN_REVISION: Final = b"x-cap-min-revision"
 
+_MAPPED: Final = "::ffff:"
+"""What a socket of both families writes before an IPv4 address; policies compare texts."""
+
 _MAX_MEANINGS: Final = 1024
 _MAX_NAME: Final = 64
 """How many names of headers are remembered, and how long they may be: clients choose them."""
@@ -137,11 +140,13 @@ class Reader:
                 method = found[profile.method].decode("ascii")
             if profile.target is not None:
                 target = found[profile.target].decode("ascii")
-            host = _host(found.get(profile.host, b""))
+            host = _host(found.get(b"host", b"") if profile.host == b"host" else found[profile.host])
             client = peer
             if profile.client is not None:
                 said = found.get(profile.client)
                 client = None if said is None else said.rpartition(b",")[2].strip().decode("ascii")
+            if client is not None and client.startswith(_MAPPED) and "." in client:
+                client = client.removeprefix(_MAPPED)
         except KeyError as error:
             name = _shown(error.args[0])
             raise BadRequest("request.proxy", f"the proxy did not send {name}, see docs/proxies.md") from None

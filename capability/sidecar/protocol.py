@@ -11,6 +11,7 @@ A connection is parsed by llhttp (through httptools). What bounds it:
 | connections | 1,024 (a worker) | closed at once |
 | answers that nobody reads | the transport's buffer | reading stops; after 10 s closed |
 | Content-Length beside Transfer-Encoding, or twice; an encoding that is not chunked | none | 400, closed |
+| an encoding in HTTP/1.0; fields behind a body | none | 400, closed |
 """
 
 import asyncio
@@ -158,7 +159,8 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._closing = True  # the request was answered; nothing else is spoken here
+            # nothing else is spoken here: the connection ends with the answer, which a thread may still owe
+            self._closing = not (self._busy or self._waiting)
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, Refused):
                 raise
@@ -200,13 +202,18 @@ class Connection(asyncio.Protocol):
         self._size += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            # llhttp hands on what stands behind a chunked body like a header: a token or a path there is none
+            raise Refused(HTTPStatus.BAD_REQUEST)
         self._size += len(name) + len(value) + 4
         if self._size > self._all.bounds.header_bytes:
             raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if has_body(self._headers):
+        if self._size > self._all.bounds.header_bytes:
+            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        if has_body(self._headers, self._parser.get_http_version):
             self.deadline = monotonic() + self._all.bounds.request_time
         self._in_body = True
         self._size = 0  # from here on the size of the body

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import Final
 
 from capability.datalog.program import Program
@@ -94,6 +95,10 @@ class Routes:
         if not routes:
             raise ValueError("there is no route")
         self._routes = sorted(routes, key=lambda route: (route.host is None, -len(route.prefix)))
+        self.by_host = any(route.host is not None for route in routes)
+        """True when a request without a host could be for any of several policies."""
+        self.by_path = len({route.prefix for route in routes}) > 1
+        """True when a path that can be read in several ways could be for any of several policies."""
         self.headers = tuple(dict.fromkeys(name for route in self._routes for name in route.headers))
         """The names that any policy may derive: every yes sends all of them."""
 
@@ -117,7 +122,13 @@ def bare_host(host: str) -> str:
     found = _HOST.fullmatch(host)
     if found is None:
         raise BadRequest("request.host", "the host of the request cannot be read")
-    return found[1]
+    name, address = found.groups()
+    if address is None:
+        return name or ""
+    try:
+        return f"[{IPv6Address(address)}]"
+    except ValueError as error:
+        raise BadRequest("request.host", "the host of the request cannot be read") from error
 
 
 def header_names(program: Program) -> tuple[bytes, ...]:
@@ -140,4 +151,4 @@ def header_names(program: Program) -> tuple[bytes, ...]:
     return tuple(names)
 
 
-_HOST: Final = re.compile(r"((?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)?|\[[0-9a-f:.]+\])\.?(?::\d{1,5})?")
+_HOST: Final = re.compile(r"(?:(?:([a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?|\[([0-9a-f:.]+)\])(?::[0-9]{1,5})?)?")

@@ -7,7 +7,8 @@ Whatever the server lets through, a request has one meaning here or is refused.
 | request line and headers of more than 16 KiB | 431, closed |
 | a body that is not wanted, of more than 1 MiB, or of more than the handler takes | 413, closed |
 | a body that takes longer than 10 s | 408, closed |
-| Content-Length beside Transfer-Encoding, or twice; an encoding that is not chunked | 400, closed |
+| Content-Length beside Transfer-Encoding, or twice | 400, closed |
+| an encoding that is not chunked, or in HTTP/1.0 | 400, closed |
 | a path that is not where the application is mounted | 400 |
 | an end of the connection within a body | nothing is decided |
 | a handshake of a WebSocket | answered like any request, and not taken |
@@ -54,7 +55,8 @@ async def serve(
     try:
         target = _target(scope, headers)
         # in HTTP/2 a body needs no header that announces it
-        follows = has_body(headers) or not scope.get("http_version", "1.1").startswith("1")
+        version: str = scope.get("http_version", "1.1")
+        follows = has_body(headers, lambda: version) or not version.startswith("1")
         body = await _body(receive, handler.max_body) if follows and prefix != _DENIAL else b""
         client = scope.get("client")
         arguments = (method, target, headers, body, (client[0] or None) if client else None)

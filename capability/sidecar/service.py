@@ -19,7 +19,7 @@ from capability.sidecar.messages import Answer, Handler, Headers
 from capability.sidecar.oauth import Revoker
 from capability.sidecar.profiles import PROFILES
 from capability.sidecar.revocations import Revocations
-from capability.sidecar.settings import Listener, Logged, Serves, Settings
+from capability.sidecar.settings import Listener, Logged, Serves, Settings, SettingsError
 from capability.sidecar.storelog import StoreLog
 from capability.sidecar.tally import Board
 
@@ -85,14 +85,18 @@ class Service:
         """Reads keys and policies, and begins to follow the store and to write the log.
 
         Keys that cannot be read are no error: until they are, nothing is allowed. Raises SettingsError for
-        what can never work, and OSError for a log that cannot be opened; then nothing goes on.
+        what can never work, such as a log that cannot be opened; then nothing goes on.
         """
         with contextlib.ExitStack() as begun:
             begun.callback(self._revocations.close)
             if self._revoker is not None:
                 begun.callback(self._revoker.close)
             if self._log is not None:
-                self._log.start()
+                try:
+                    self._log.start()
+                except OSError as error:
+                    reason = (error.strerror or type(error).__name__).lower()
+                    raise SettingsError(f"serve.log: cannot open {self._settings.log!r}: {reason}") from error
                 begun.callback(self._log.close)
             try:
                 self.live.load()

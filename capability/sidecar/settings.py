@@ -227,7 +227,7 @@ def read_settings(table: Mapping[str, Any], base: Path, *, public: bool = False)
         revocations_name=known.text("revocations_name"),
         revocations_refresh=known.seconds("revocations_refresh", 30.0),
         max_stale=known.seconds_if_any("max_stale"),
-        headers=tuple(each.lower() for each in known.texts("headers")),
+        headers=tuple(_header(each) for each in known.texts("headers")),
         realm=known.text("realm") or "cap",
         api_key=known.flag("api_key", False),
         workers=known.number("workers", 1, 256),
@@ -243,6 +243,8 @@ def read_settings(table: Mapping[str, Any], base: Path, *, public: bool = False)
 
 def _listener(table: "_Table", public: bool) -> Listener:
     mode = table.text("mode") or "0660"
+    if re.fullmatch(r"0?[0-7]{3}", mode) is None:
+        raise SettingsError(f"{table.name}.mode is written as 0660")
     try:
         address = parse_address(table.required("address"), int(mode, 8))
     except ValueError as error:
@@ -276,6 +278,16 @@ def _route(table: "_Table", base: Path, default: RouteSettings) -> RouteSettings
         tenant=table.text("tenant") or default.tenant,
         on_stale=table.word("on_stale", OnStale, default.on_stale),
     )
+
+
+def _header(name: str) -> str:
+    """Returns the name of a header that is to be stated; facts may be logged, so none that holds a token."""
+    lower = name.lower()
+    if re.fullmatch(r"[a-z0-9!#$%&'*+.^_`|~-]+", lower) is None:
+        raise SettingsError(f"serve.headers: {name[:40]!r} is no name of a header")
+    if lower.replace("_", "-") in ("authorization", "x-api-key"):
+        raise SettingsError(f"serve.headers: {name} holds the token, which is never stated")
+    return lower
 
 
 def _api(table: "_Table", base: Path) -> APISettings:
@@ -336,7 +348,9 @@ class _Table:
         return value
 
     def text(self, name: str) -> str | None:
-        return self._get(name, lambda value: isinstance(value, str) and bool(value), "a text", None)
+        return self._get(
+            name, lambda value: isinstance(value, str) and value != "" and "\0" not in value, "a text", None
+        )
 
     def required(self, name: str) -> str:
         value = self.text(name)

@@ -31,6 +31,11 @@ class Watch:
         self._reread = reread
         self._files = files
         self._seen = seen
+        self._asked = asyncio.Event()
+
+    def look(self) -> None:
+        """Has everything read again soon, changed or not. For the thread that `run` is in."""
+        self._asked.set()
 
     def reload(self) -> None:
         """Reads everything again; what cannot be used is refused, and what held goes on."""
@@ -42,12 +47,15 @@ class Watch:
         self._live.reload(settings)
 
     async def run(self) -> None:
-        """Reloads after each change, until it is cancelled."""
+        """Reloads after each change, and when it is asked to, until it is cancelled."""
         seen = self._seen
         while True:
-            await asyncio.sleep(INTERVAL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), INTERVAL)
+            asked = self._asked.is_set()
+            self._asked.clear()
             now = stamps(self._live.settings, self._files)
-            if now != seen:
+            if asked or now != seen:
                 seen = now
                 await asyncio.to_thread(self.reload)
 

@@ -79,13 +79,18 @@ class Worker:
             loop.create_task(each) for each in (self._sweep(), self._watch.run(), self._service.refresh())
         ]
         ready()
+        stopped = loop.create_task(self._stopped.wait())
         try:
-            await self._stopped.wait()
+            # a worker that can follow its files no more would go on by old ones, and nobody would know
+            await asyncio.wait((stopped, *tasks), return_when=asyncio.FIRST_COMPLETED)
             await self._drain()
-        finally:
             for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                if task.done():
+                    task.result()
+        finally:
+            for each in (stopped, *tasks):
+                each.cancel()
+            await asyncio.gather(stopped, *tasks, return_exceptions=True)
             self._close()
 
     async def _serve_grpc(self) -> None:
@@ -115,7 +120,7 @@ class Worker:
 
     def _hang_up(self) -> None:
         self._service.reopen_log()
-        asyncio.get_running_loop().run_in_executor(None, self._watch.reload)
+        self._watch.look()
 
     async def _sweep(self) -> None:
         """Closes what is late, and says to the board how this worker is."""

@@ -1,16 +1,21 @@
 """`cap verify --sidecar` and `cap run`: what they answer, what they hand on, and what they do not load."""
 
+import contextlib
 import importlib.util
+import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from capability.cli import asking
 from capability.cli.asking import EXITS
 from capability.decision import EXIT_CODES
 from capability.sidecar import packages
@@ -121,23 +126,110 @@ def test_what_cannot_be_asked(issuer: Shell, words: tuple[str, ...], exit_code: 
     ],
 )
 def test_what_is_no_clear_yes_is_a_failure(issuer: Shell, tmp_path: Path, body: bytes | None) -> None:
-    path = tmp_path / "fake.sock"
-    answer = b"" if body is None else b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    with fake(tmp_path, b"" if body is None else http(body)) as address:
+        run = issuer.cap("verify", "token", "-o", "read", "--sidecar", address)
+    assert (run.exit, run.stdout) == (5, b"")
+
+
+YES = b'{"decision": true, "context": {"outcome": "allowed"}}'
+NO = b'{"decision": false, "context": {"outcome": "denied"}}'
+
+
+def http(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+@contextlib.contextmanager
+def fake(folder: Path, *said: bytes, pause: float = 0.0) -> Iterator[str]:
+    """Yields the address of what says this to one client, piece by piece, whatever it is asked."""
+    path = folder / "fake.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
+        listener.settimeout(10)
 
         def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(answer)
+            with contextlib.suppress(OSError):  # nobody came, or went away early
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    for each in said:
+                        connection.sendall(each)
+                        time.sleep(pause)
 
         thread = threading.Thread(target=serve)
         thread.start()
-        run = issuer.cap("verify", "token", "-o", "read", "--sidecar", f"unix:{path}")
-        thread.join()
+        try:
+            yield f"unix:{path}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n" + b'{"evaluations": [%b]}' % YES, id="no length"),
+        pytest.param(http(b'{"evaluations": [%b]}' % YES)[:-1], id="cut off"),
+        pytest.param(http(b'{"evaluations": [%b]}' % YES) + b"x", id="more than its length"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n" + YES, id="garbage in chunks"
+        ),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n", id="no answer yet"),
+        pytest.param(b"HTTP/1.1 2\xff0 OK\r\ncontent-length: 2\r\n\r\n{}", id="no status"),
+        pytest.param(b"\xff" * 1000, id="no HTTP"),
+        pytest.param(http(b'{"evaluations": [%b, %b]}' % (YES, YES)), id="more answers than questions"),
+        pytest.param(http(b'{"evaluations": {"0": %b}}' % YES), id="no list"),
+        pytest.param(http(YES), id="one answer to a list"),
+    ],
+)
+def test_what_no_sidecar_says_is_no_yes(issuer: Shell, tmp_path: Path, said: bytes) -> None:
+    with fake(tmp_path, said) as address:
+        run = issuer.cap("verify", "token", "-o", "read", "--sidecar", address)
     assert (run.exit, run.stdout) == (5, b"")
+
+
+@pytest.mark.parametrize("answers", [(NO, YES), (NO,), (YES, NO)])
+def test_of_several_answers_all_have_to_be_a_yes(
+    issuer: Shell, tmp_path: Path, answers: tuple[bytes, ...]
+) -> None:
+    """A decision point that does not stop at the first no says yes last."""
+    body = b'{"evaluations": [%b]}' % b", ".join(answers)
+    with fake(tmp_path, http(body)) as address:
+        run = issuer.cap("verify", "token", "-o", "write", "-o", "read", "--sidecar", address)
+    assert run.exit == 1
+
+
+def test_a_byte_now_and_then_is_no_answer(
+    issuer: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "TIMEOUT", 0.3)
+    with fake(tmp_path, *[b"H"] * 300, pause=0.02) as address:
+        started = time.monotonic()
+        run = issuer.cap("verify", "token", "-o", "read", "--sidecar", address)
+        assert time.monotonic() - started < 5
+    assert (run.exit, run.stdout) == (5, b"")
+
+
+def test_what_a_sidecar_says_moves_no_cursor(issuer: Shell, tmp_path: Path) -> None:
+    said = {"outcome": "denied", "reason_user": {"en": "\x1b[2J\u202eallowed\r\nallowed"}}
+    body = json.dumps({"evaluations": [{"decision": False, "context": said}]}).encode()
+    with fake(tmp_path, http(body)) as address:
+        run = issuer.cap("verify", "token", "-o", "read", "--sidecar", address)
+    assert run.exit == 1
+    assert run.text.rstrip("\n").isprintable()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_no_token_is_handed_to_who_put_a_socket_where_everybody_may(issuer: Shell, tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    with fake(tmp_path, http(b'{"evaluations": [%b]}' % YES)) as address:
+        os.chown(address.removeprefix("unix:"), 65534, 65534)
+        run = issuer.cap("verify", "token", "-o", "read", "--sidecar", address)
+        assert (run.exit, run.stdout) == (2, b"")
+        assert "anybody" in run.stderr
+        tmp_path.chmod(0o755)
+        assert issuer.cap("verify", "token", "-o", "read", "--sidecar", address).exit == 0
 
 
 def test_a_command_runs_with_a_narrower_token(issuer: Shell) -> None:
@@ -154,11 +246,26 @@ def test_a_command_runs_with_a_narrower_token(issuer: Shell) -> None:
     assert issuer.process("run", "--token", "token", "--expires", "1h", "sh", "-c", "exit 7").exit == 7
 
 
+def test_a_command_gets_nothing_that_is_more_than_its_token(issuer: Shell) -> None:
+    whole = (issuer.folder / "token").read_text().strip()
+    secrets = {"CAP_PRIVATE_KEY": "root.key", "CAP_STORE": "postgresql://cap:hunter2@127.0.0.1/cap"}
+    show = "cat /proc/$$/environ /proc/$$/cmdline | tr '\\0' '\\n'"
+    run = issuer.process("run", "-o", "read", "sh", "-c", show, env={"CAP_TOKEN": whole, **secrets})
+    assert run.exit == 0, run.stderr
+    assert whole not in run.text.splitlines()
+    assert not [word for word in ("hunter2", "root.key", f"={whole}\n") if word in run.text]
+    narrow = next(line for line in run.text.splitlines() if line.startswith("CAP_TOKEN=")).partition("=")[2]
+    assert run.text.count(narrow) == 1
+    plain = {"CAP_TOKEN": whole, "CAP_STORE": "sqlite:///cap.db"}
+    assert "sqlite:///cap.db" in issuer.process("run", "-o", "read", "printenv", "CAP_STORE", env=plain).text
+
+
 def test_options_signals_and_stdin_are_the_command_s_own(issuer: Shell) -> None:
     env = {"CAP_TOKEN": (issuer.folder / "token").read_text()}
     assert issuer.process("run", "-o", "read", "echo", "--json", "-o", env=env).text == "--json -o\n"
     assert issuer.process("run", "-o", "read", "cat", env=env, input=b"piped").stdout == b"piped"
     assert issuer.process("run", "-o", "read", "sh", "-c", "kill -PIPE $$", env=env).exit == -signal.SIGPIPE
+    assert issuer.process("run", "-o", "read", "sh", "-c", "kill -XFSZ $$", env=env).exit == -signal.SIGXFSZ
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,39 @@ def test_behind_a_unix_socket_and_with_several_workers(tmp_path: Path) -> None:
         pass
 
 
+def test_what_a_request_does_not_say_or_says_twice_is_no_yes(tmp_path: Path) -> None:
+    token = mint(resources=["/orders"])
+    with sidecar(tmp_path, "--public-key", KEY, "--grpc", "tcp:0") as server, client(server) as asking:
+        assert asking.status(request(token)) == (0, 200)
+        assert asking.status(external_auth_pb2.CheckRequest()) == (7, 400)
+        for path in ("orders/7", "", "*", "//orders/7", "/orders/7#/x", "/orders/7?a#b", "/\u00f6", "/a\0"):
+            assert asking.status(request(token, path=path)) == (7, 400), path
+        for name in ("query", "fragment"):
+            beside = request(token)
+            setattr(beside.attributes.request.http, name, "a=b")
+            assert asking.status(beside) == (7, 400)
+        for method in ("", "get", "GET ", "GET\0", "\u00e9"):
+            assert asking.status(request(token, method)) == (7, 403), method
+        for host in ("a b", "\u00f6.example", "a@b", "a..b"):
+            odd = request(token)
+            odd.attributes.request.http.host = host
+            assert asking.status(odd) == (7, 400), host
+        # a map of headers is all of them, and what stands beside it is not read
+        both = request(token)
+        both.attributes.request.http.header_map.headers.add(key="x-other", raw_value=b"a")
+        assert asking.status(both) == (16, 401)
+        assert asking.status(request(token, path="/orders/" + "a" * 20_000)) == (7, 400)
+
+
+def test_a_small_message_that_unpacks_to_a_large_one_is_refused(tmp_path: Path) -> None:
+    with sidecar(tmp_path, "--public-key", KEY, "--grpc", "tcp:0") as server, client(server) as asking:
+        large = request(mint(), headers={"x": "a" * 10_000_000})
+        with pytest.raises(grpc.RpcError) as refused:
+            asking._check(large, timeout=10, compression=grpc.Compression.Gzip)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert asking.status(request(mint())) == (0, 200)
+
+
 def test_a_policy_that_changes_holds_and_a_port_is_taken_once(tmp_path: Path) -> None:
     policy = tmp_path / "policy.datalog"
     policy.write_text("allow if true")

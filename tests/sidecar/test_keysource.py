@@ -1,14 +1,22 @@
 """Root keys from an issuer's URL: whatever answers there, the sidecar goes on with the keys that it has."""
 
 import socket
+import ssl
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from capability import KeyPair, KeySet
-from capability.sidecar.keysource import KeySource, KeysUnavailable
+from capability.sidecar import keysource
+from capability.sidecar.keysource import KeySource, KeysUnavailable, check_place
 
 KEYS = KeySet.from_keys({None: KeyPair().public_key})
 
@@ -19,8 +27,8 @@ def answer(keys: KeySet) -> bytes:
 
 
 @contextmanager
-def server(said: bytes) -> Iterator[int]:
-    """Yields the port of a server that says this to one client, whatever that asks for."""
+def server(*said: bytes, pause: float = 0.0, context: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Yields the port of a server that says this to one client, whatever that asks for, piece by piece."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(5)
 
@@ -29,9 +37,14 @@ def server(said: bytes) -> Iterator[int]:
                 client, _ = listening.accept()
             except OSError:
                 return  # nobody came
-            with client:
-                client.recv(65536)
-                client.sendall(said)
+            with client, suppress(OSError):
+                if context is not None:
+                    client = context.wrap_socket(client, server_side=True)
+                with client:
+                    client.recv(65536)
+                    for each in said:
+                        client.sendall(each)
+                        time.sleep(pause)
 
         thread = threading.Thread(target=run)
         thread.start()
@@ -68,3 +81,88 @@ def test_no_proxy_answers_for_this_host(name: str, monkeypatch: pytest.MonkeyPat
     with server(answer(foreign)) as proxy, server(answer(KEYS)) as port:
         monkeypatch.setenv(name, f"http://127.0.0.1:{proxy}")
         assert KeySource(f"http://127.0.0.1:{port}/keys").read() == KEYS
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\n\r\n["])
+def test_a_byte_now_and_then_holds_nobody_up(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reloads wait for the keys, and a policy that is stricter would wait with them."""
+    monkeypatch.setattr(keysource, "LONGEST", 0.3)
+    drops = [b" "] * 400
+    with server(begun, *drops, pause=0.02) as port:
+        started = time.monotonic()
+        with pytest.raises(KeysUnavailable, match="given up"):
+            KeySource(f"http://127.0.0.1:{port}/keys").read()
+        assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("file:///etc/passwd", "ftp://127.0.0.1/keys", "http://issuer.example/keys", "https:///keys"),
+        *("http://127.0.0.1@issuer.example/", "http://127.0.0.1:1\\@issuer.example/", "http://[::1"),
+        *("http://127.0.0.1:99999/", "http://127.0.0.1:x/", "https://issuer.example/\u00e4", "https://a/b c"),
+        "https://a/b\r\nHost: c",
+    ],
+)
+def test_places_that_keys_are_not_fetched_from(place: str) -> None:
+    with pytest.raises(ValueError, match="keys"):
+        check_place(place)
+    with pytest.raises(KeysUnavailable):
+        KeySource(place).read()
+
+
+def test_a_path_that_is_none_is_no_surprise() -> None:
+    with pytest.raises(KeysUnavailable):
+        KeySource("a\0b").read()
+
+
+def test_what_stands_in_the_query_of_a_url_is_not_shown() -> None:
+    with server(b"") as port, pytest.raises(KeysUnavailable) as refused:
+        KeySource(f"http://127.0.0.1:{port}/keys?secret=hunter2").read()
+    assert "hunter2" not in str(refused.value)
+
+
+def test_the_server_of_the_keys_has_a_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_bytes(self_signed())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    monkeypatch.setattr(keysource, "LONGEST", 0.5)
+    for trusted, said, fails in (
+        (True, [answer(KEYS)], None),
+        (True, [b"HTTP/1.1 200 OK\r\n\r\n[", *([b" "] * 400)], "given up"),
+        (False, [answer(KEYS)], "certificate"),
+    ):
+        if trusted:
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        else:
+            monkeypatch.delenv("SSL_CERT_FILE")
+        with server(*said, pause=0.02, context=context) as port:
+            source = KeySource(f"https://localhost:{port}/keys")
+            if fails is None:
+                assert source.read() == KEYS
+            else:
+                with pytest.raises(KeysUnavailable, match=fails):
+                    source.read()
+
+
+def self_signed() -> bytes:
+    """Returns a key and a certificate for localhost, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    return secret + certificate.public_bytes(pem)
