@@ -210,6 +210,8 @@ def _checked(settings: "Settings") -> Result:
     ]
     lines.append(f"keys  {keys!r}")
     lines += _of_revocations(settings, signed)
+    if settings.telemetry:
+        lines.append("traces  exported as the OTEL_* variables say")
     warning = unrevoked(settings, _NEVER)
     if warning is not None:
         notes.append(warning)
@@ -237,6 +239,7 @@ def _checked(settings: "Settings") -> Result:
         else {"place": signed[0], "revision": signed[1].revision(), "valid_until": signed[1].valid_until},
         "max_stale": settings.max_stale,
         "workers": settings.workers,
+        "telemetry": settings.telemetry,
         "warnings": notes,
     }
     return Result("\n".join(lines), data, notes=tuple(notes))

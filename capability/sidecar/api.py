@@ -26,7 +26,7 @@ from capability.sidecar.check import NO_LOG, DecisionLog
 from capability.sidecar.messages import Answer, BadRequest, Headers
 from capability.sidecar.profiles import Original
 from capability.sidecar.settings import APISettings
-from capability.sidecar.tally import Tally
+from capability.sidecar.tally import Answers
 
 WEB_KEYS: Final = "/.well-known/biscuit-web-keys"
 MAX_BODY: Final = 256 * 1024
@@ -96,7 +96,7 @@ class API:
         guards: APIGuards,
         keys: Callable[[], KeySet | PublicKey],
         settings: APISettings,
-        tally: Tally,
+        tally: Answers,
         *,
         revoker: oauth.Revoker | None = None,
         log: DecisionLog | None = None,
@@ -309,3 +309,6 @@ _PATHS: Final[Mapping[str, tuple[str, Callable[[API, _Request], Answer]]]] = {
     exchange.TOKEN: ("POST", API._exchange),
     WEB_KEYS: ("GET", API._web_keys),
 }
+
+ENDPOINTS: Final = frozenset(_PATHS)
+"""The paths that are answered here."""

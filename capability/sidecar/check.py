@@ -28,7 +28,7 @@ from capability.sidecar.routes import (
     Routes,
     bare_host,
 )
-from capability.sidecar.tally import Tally
+from capability.sidecar.tally import Answers
 
 NO_ROUTE: Final = Problem(
     name="no-policy",
@@ -106,7 +106,7 @@ class Check:
     max_body = 0
 
     def __init__(
-        self, routes: Routes, settings: CheckSettings, tally: Tally, log: DecisionLog | None = None
+        self, routes: Routes, settings: CheckSettings, tally: Answers, log: DecisionLog | None = None
     ) -> None:
         self.blocking = settings.blocking
         self._routes = routes

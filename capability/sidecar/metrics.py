@@ -79,6 +79,7 @@ _COUNTERS: Final = (
     ("cap_verify_cache_hits", "cache_hits", "Tokens that were known."),
     ("cap_verify_cache_misses", "cache_misses", "Tokens that had to be verified."),
     ("cap_decision_log_dropped", "log_dropped", "Decisions that the log could not take."),
+    ("cap_spans_dropped", "spans_dropped", "Spans that no exporter took."),
     ("cap_connections_refused", "connections_refused", "Connections beyond the bound."),
     ("cap_connections_late", "connections_late", "Connections that took too long."),
     ("cap_reloads", "reloads", "Reloads that were taken."),

@@ -34,12 +34,19 @@ OF: Final[Mapping[Serves, tuple[Package, ...]]] = {
 }
 """What some listeners need besides."""
 
+TRACES: Final = (
+    Package("opentelemetry", "opentelemetry-api", "otel"),
+    Package("opentelemetry.sdk", "opentelemetry-sdk", "otel"),
+)
+"""What traces are made of; in this order, as who looks for the second imports the first."""
+
 
 def missing(packages: Iterable[Package]) -> Package | None:
-    """Returns the first of them that is not installed. None of them is imported."""
+    """Returns the first of them that is not installed. None is imported but what a dotted one is in."""
     return next((each for each in packages if find_spec(each.module) is None), None)
 
 
 def needed(settings: Settings) -> list[Package]:
     """Returns what `cap serve` needs for these settings."""
-    return [PORT, *(package for each in settings.listen for package in OF.get(each.serves, ()))]
+    of_listeners = (package for each in settings.listen for package in OF.get(each.serves, ()))
+    return [PORT, *of_listeners, *(TRACES if settings.telemetry else ())]

@@ -4,24 +4,28 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from capability.http.problems import Problem
 from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.sidecar.admin import Admin, health
-from capability.sidecar.api import API
-from capability.sidecar.check import Check, CheckSettings
+from capability.sidecar.api import API, ENDPOINTS
+from capability.sidecar.check import Check, CheckSettings, DecisionLog
 from capability.sidecar.keysource import KeySource, KeysUnavailable
 from capability.sidecar.live import NO_KEYS, Live
 from capability.sidecar.logs import LineLog
 from capability.sidecar.messages import Answer, Handler, Headers
 from capability.sidecar.oauth import Revoker
+from capability.sidecar.packages import TRACES, missing
 from capability.sidecar.profiles import PROFILES
 from capability.sidecar.revocations import Revocations
 from capability.sidecar.settings import Listener, Logged, Serves, Settings, SettingsError
 from capability.sidecar.storelog import StoreLog
-from capability.sidecar.tally import Board
+from capability.sidecar.tally import Answers, Board
+
+if TYPE_CHECKING:
+    from capability.sidecar.tracing import Tracing
 
 _NOT_READY: Final = Problem(
     name="not-ready",
@@ -76,6 +80,7 @@ class Service:
         self.live = Live(settings, self._tally, self._revocations, warn=warn)
         self._log = self._decision_log()
         self._revoker = self._store_to_revoke_in()
+        self._tracing: Tracing | None = None
         self._counted: dict[str, int] = {}
         self._begun = contextlib.ExitStack()
         self.draining = False
@@ -89,6 +94,10 @@ class Service:
         """
         with contextlib.ExitStack() as begun:
             begun.callback(self._revocations.close)
+            if self._settings.telemetry:
+                self._tracing = self._traces()
+                if self._tracing is not None:
+                    begun.callback(self._tracing.close)
             if self._revoker is not None:
                 begun.callback(self._revoker.close)
             if self._log is not None:
@@ -116,9 +125,23 @@ class Service:
 
     def handler(self, listener: Listener) -> Handler:
         """Returns what answers on a listener, by the state that holds now."""
-        live = self.live
         if listener.serves is Serves.ADMIN:
-            return Admin(live, self._revocations, self._board, draining=lambda: self.draining)
+            return Admin(self.live, self._revocations, self._board, draining=lambda: self.draining)
+        if self._tracing is None:
+            return self._answering(listener, self._tally, self._log)
+        from capability.sidecar.tracing import Notes
+
+        notes, state = Notes(self._tally, self._log), self.live.state
+        return self._tracing.traced(
+            self._answering(listener, notes, notes),
+            notes,
+            None if state is None else state.revision,
+            ENDPOINTS if listener.serves is Serves.API else (),
+        )
+
+    def _answering(self, listener: Listener, tally: Answers, log: DecisionLog | None) -> Handler:
+        """Returns what answers as check or as API, and counts and logs by `tally` and `log`."""
+        live = self.live
         if live.state is None:
             return NOT_READY
         settings = live.state.settings
@@ -128,9 +151,9 @@ class Service:
                 live.state.api,
                 self._keys,
                 settings.api,
-                self._tally,
+                tally,
                 revoker=self._revoker,
-                log=self._log,
+                log=log,
                 realm=settings.realm,
             )
         check = CheckSettings(
@@ -143,7 +166,7 @@ class Service:
             source=self._revocations.revised(settings),
             blocking=self._revocations.blocking,
         )
-        return Check(live.state.routes, check, self._tally, self._log)
+        return Check(live.state.routes, check, tally, log)
 
     def say(self, *, refused: int = 0, late: int = 0) -> None:
         """Says to the board how this worker is; `refused` and `late` are all its connections that were."""
@@ -192,6 +215,14 @@ class Service:
         from capability.store import open_store
 
         return Revoker(lambda: open_store(url), self._revocations.pull)
+
+    def _traces(self) -> "Tracing | None":
+        package = missing(TRACES)
+        if package is not None:
+            raise SettingsError(f"{package.lack}: {package.hint}")
+        from capability.sidecar.tracing import tracing_of_environment
+
+        return tracing_of_environment(self._tally)
 
     def _decision_log(self) -> LineLog | StoreLog | None:
         settings = self._settings

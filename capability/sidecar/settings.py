@@ -20,6 +20,7 @@
     log = "stderr"                   # or a file, or "store": its audit trail, and last uses
     log_capacity = 10000             # how many may wait to be written
     when_full = "drop"               # or "deny": what happens when the log cannot keep up
+    telemetry = false                # true: OpenTelemetry traces, as the OTEL_* variables say
 
     [serve.api]                      # for listeners that serve the api
     url = "https://pdp.example"      # where clients reach it, for /.well-known/authzen-configuration
@@ -175,6 +176,7 @@ class Settings:
     log: str = "stderr"
     log_capacity: int = 10_000
     when_full: WhenFull = WhenFull.DROP
+    telemetry: bool = False
 
 
 FIXED: Final = (
@@ -191,6 +193,7 @@ FIXED: Final = (
     "log",
     "log_capacity",
     "when_full",
+    "telemetry",
 )
 """What a process keeps from its start to its end: its sockets, threads and files are made of it."""
 
@@ -236,6 +239,7 @@ def read_settings(table: Mapping[str, Any], base: Path, *, public: bool = False)
         log=log if log in ("stderr", "store") else str(base / log),
         log_capacity=known.number("log_capacity", 10_000, 10_000_000),
         when_full=known.word("when_full", WhenFull, WhenFull.DROP),
+        telemetry=known.flag("telemetry", False),
     )
     _check(settings)
     return settings

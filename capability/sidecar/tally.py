@@ -10,7 +10,7 @@ import mmap
 import threading
 from bisect import bisect_left
 from collections.abc import Mapping, MutableSequence
-from typing import Final
+from typing import Final, Protocol
 
 from capability.decision import Outcome
 
@@ -38,6 +38,7 @@ EVENTS: Final = (
     "cache_hits",
     "cache_misses",
     "log_dropped",
+    "spans_dropped",
     "refresh_failures_store",
     "refresh_failures_signed",
     "refresh_failures_keys",
@@ -107,6 +108,18 @@ class Board:
     def gauges(self) -> Mapping[str, int]:
         """Returns the least that any worker said of each of GAUGES: a fleet is as good as its last one."""
         return {gauge: min(self._numbers[at::_WIDTH].tolist()) for gauge, at in _GAUGE_PLACES.items()}
+
+
+class Answers(Protocol):
+    """Who counts answers."""
+
+    def answered(self, reason: str, nanoseconds: int) -> None:
+        """Counts an answer, for one of REASONS, and how long it took."""
+        ...
+
+    def answered_in_loop(self, reason: str, nanoseconds: int) -> None:
+        """Counts as `answered` does, for one thread alone: that of the event loop."""
+        ...
 
 
 class Tally:

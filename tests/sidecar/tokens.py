@@ -11,7 +11,7 @@ from capability.sidecar.messages import Answer
 from capability.sidecar.paths import Paths
 from capability.sidecar.profiles import PROFILES
 from capability.sidecar.settings import RouteSettings
-from capability.sidecar.tally import Board
+from capability.sidecar.tally import Answers, Board
 
 ROOT = KeyPair()
 OTHER = KeyPair()
@@ -40,6 +40,8 @@ def make_check(
     api_key: bool = False,
     log: DecisionLog | None = None,
     board: Board | None = None,
+    tally: Answers | None = None,
+    blocking: bool = False,
     clock: Callable[[], float] | None = None,
 ) -> Check:
     """Returns a check for ROOT's tokens; without routes by the built-in policy."""
@@ -52,8 +54,9 @@ def make_check(
         chosen=chosen,
         api_key=api_key,
         source=source,
+        blocking=blocking,
     )
-    return Check(built, settings, (board or Board(1)).row(0), log)
+    return Check(built, settings, tally or (board or Board(1)).row(0), log)
 
 
 def ask(
