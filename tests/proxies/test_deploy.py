@@ -134,5 +134,5 @@ def test_the_pod_s_configuration_is_served_and_its_probes_are_answered(tmp_path:
     with sidecar(tmp_path, *arguments, config=closed) as server:
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             assert server.ask(1, cap[probe]["httpGet"]["path"])[0] == 200
-        asked = {"X-Original-Method": "GET", "X-Original-URI": "/orders/7"}
+        asked = {"X-Original-Method": "GET", "X-Original-URI": "/orders/7", "X-Original-Host": "a.example"}
         assert server.ask(token=mint(), headers=asked)[0] == 200
