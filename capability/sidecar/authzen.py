@@ -7,7 +7,7 @@ program that asks. No token, no yes. What a policy is told:
 | fact | from |
 | --- | --- |
 | `operation($name)` | `action.name` |
-| `resource($id)` | `resource.id`, where `resource.type` is "resource" |
+| `resource($id)` | `resource.id`, where `resource.type` is "resource"; one with `..` in it is refused |
 | `application($a)`, `tenant($t)` | `context.application` and `context.tenant`, or the configuration |
 | `authzen_subject($type, $id)` | who is asked about, as it came |
 | `authzen_resource($type, $id)` | what is asked about, as it came |
@@ -20,6 +20,7 @@ Ids of other types than "resource" are no `resource` by themselves, since 7 of o
 policy says so, as in `resource($id) <- authzen_resource("order", $id)`.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +48,7 @@ allow if operation($operation);
 """
 """The policy when none is configured: a genuine token of that subject may do what its own checks let pass."""
 
+_DOTS: Final = re.compile(r"(?:\A|[/\\])(?:\.|%2[Ee]){1,2}(?:[/\\]|\Z)")
 _PARTS: Final = ("subject", "action", "resource", "context")
 _NAMED: Final = ("application", "tenant")
 _INT64: Final = range(-(2**63), 2**63)
@@ -123,6 +125,9 @@ def question_of(body: Mapping[str, Any], known: Mapping[str, str]) -> Question:
     if len(found) > MAX_PROPERTIES:
         raise BadRequest("authzen.properties", f"there are more than {MAX_PROPERTIES} properties")
     target = (_text(resource, "resource", "type"), _text(resource, "resource", "id"))
+    if target[0] == RESOURCE and _DOTS.search(target[1]) is not None:
+        # a token that was narrowed to /orders would seem to be for /orders/../admin
+        raise BadRequest("authzen.resource", "the id of the resource can be read in several ways")
     return Question(
         token=token,
         operation=_text(action, "action", "name"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from capability import BiscuitBuilder, KeyPair, KeySet
+from capability import Biscuit, BiscuitBuilder, KeyPair, KeySet
 from capability.configuration import Config, find
 from capability.decision import Decision
 from capability.errors import ConfigurationError
@@ -26,6 +26,7 @@ from capability.sidecar.profiles import PROFILES, Original
 from capability.sidecar.revocations import Revocations
 from capability.sidecar.settings import RouteSettings, Settings, SettingsError
 from capability.sidecar.tally import Board
+from capability.store.memory import MemoryStore
 from tests.sidecar.processes import sidecar, wait_until
 from tests.sidecar.test_api import DEFAULT, LISTEN, Client, question
 from tests.sidecar.tokens import ROOT, ask, make_check, mint
@@ -266,12 +267,50 @@ def test_no_value_of_a_token_makes_a_header_or_a_line_of_the_log(value: str, tmp
     assert line.isprintable()
 
 
+@pytest.mark.parametrize("tells", [False, True])
+def test_what_was_allowed_many_times_is_asked_again_each_time(tells: bool, tmp_path: Path) -> None:
+    """The fastest way to a yes looks at revocations, at the time and at the request, as the longest does."""
+    (tmp_path / "policy").write_text('operation("read") <- http_method("GET"); allow if operation($o);')
+    if tells:
+        with (tmp_path / "policy").open("a") as file:
+            file.write('header("X-Who", $u) <- user($u);')
+    now = [1_000_000.0]
+    store = MemoryStore()
+    route = RouteSettings(name="a", policy=str(tmp_path / "policy"))
+    check = make_check(route, source=store, clock=lambda: now[0])
+    end = datetime.fromtimestamp(now[0] + 60, UTC)
+    short, long = mint(expires=end), mint('user("bob")')
+    for _ in range(50):
+        assert ask(check, short)[0].status == ask(check, long)[0].status == 200
+    assert ask(check, short, "POST")[0].status == 403
+    now[0] += 61
+    assert (ask(check, short)[0].status, ask(check, long)[0].status) == (401, 200)
+    store.revoke(Biscuit.from_base64(long, ROOT.public_key).canonical_revocation_ids[:1])
+    assert ask(check, long)[0].status == 401
+    other = mint('user("eve")')
+    for _ in range(50):
+        assert ask(check, other)[0].status == 200
+    store.close()
+    assert ask(check, other)[0].status == 503
+
+
 @pytest.mark.parametrize("spelt", ["\ud800", "é", " ", "\n", "=", "%41"])
 def test_a_text_that_is_not_quite_a_token_is_none(spelt: str) -> None:
     client = Client(DEFAULT)
     for token in (mint() + spelt, spelt + mint(), spelt):
         status, found = client.evaluate(question(token))
         assert (status, found["decision"]) == (200, False)
+
+
+@pytest.mark.parametrize(
+    "resource",
+    ["/orders/../admin", "/orders/..", "/orders/./7", "../orders", "/orders/%2e%2E/admin", "/orders/.\\a"],
+)
+def test_a_resource_that_leaves_what_a_token_was_narrowed_to_is_none(resource: str) -> None:
+    client, token = Client(DEFAULT), mint(resources=["/orders"])
+    asked = {"type": "resource", "id": resource}
+    assert client.evaluate(question(token, resource={**asked, "id": "/orders/..7/a..b"}))[1]["decision"]
+    assert client.evaluate(question(token, resource=asked))[0] == 400
 
 
 def test_a_log_that_nobody_reads_is_an_error_and_no_standstill(tmp_path: Path) -> None:
