@@ -18,6 +18,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Self
 
 from capability.errors import CapabilityError
@@ -164,6 +165,8 @@ class Sidecar:
             each.handler = service.handler(each.listener)
         watch = Watch(service.live, self._reread, self._files, self._seen)
         tasks = [asyncio.create_task(each) for each in (watch.run(), service.refresh())]
+        for task in tasks:
+            task.add_done_callback(partial(_noticed, service))
         return _Running(asyncio.get_running_loop(), service, tasks, ThreadPoolExecutor(THREADS, "cap-check"))
 
     def _changed(self, service: Service, state: State) -> None:
@@ -230,6 +233,12 @@ class Application:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _noticed(service: Service, task: asyncio.Task[None]) -> None:
+    """Has it said that files or keys are followed no more: else it would go on by old ones in silence."""
+    if not task.cancelled() and task.exception() is not None:
+        service.live.refused(f"changes are followed no more: {type(task.exception()).__name__}")
 
 
 def _settings() -> Settings:

@@ -1,5 +1,6 @@
 """Attacks on what a sidecar goes by: its keys, its files, what it remembers, and who reads its answers."""
 
+import asyncio
 import json
 import os
 import threading
@@ -17,15 +18,18 @@ from capability.configuration import Config, find
 from capability.decision import Decision
 from capability.errors import ConfigurationError
 from capability.settings import read_config
+from capability.sidecar import watching
 from capability.sidecar.admin import health
+from capability.sidecar.asgi import Sidecar
 from capability.sidecar.check import Check, CheckSettings
 from capability.sidecar.configured import Flags, configured
 from capability.sidecar.live import STALE_KEYS, Live
 from capability.sidecar.logs import line_of, open_log
 from capability.sidecar.profiles import PROFILES, Original
 from capability.sidecar.revocations import Revocations
-from capability.sidecar.settings import RouteSettings, Settings, SettingsError
+from capability.sidecar.settings import Logged, RouteSettings, Settings, SettingsError
 from capability.sidecar.tally import Board
+from capability.sidecar.worker import Worker
 from capability.store.memory import MemoryStore
 from tests.sidecar.processes import sidecar, wait_until
 from tests.sidecar.test_api import DEFAULT, LISTEN, Client, question
@@ -188,6 +192,37 @@ def test_no_configuration_ends_the_following_of_it(tmp_path: Path) -> None:
         assert wait_until(lambda: server.ask(token=mint())[0] == 403)
         assert problem() is None
         assert server.stop() == 0
+
+
+def test_nobody_goes_by_old_files_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where files can be followed no more, a worker ends, to be started again; under ASGI it is told."""
+    monkeypatch.setattr(watching, "INTERVAL", 0.01)
+    (tmp_path / "cap.toml").write_text("")
+    settings = Settings(listen=(), routes=(RouteSettings(name="default"),), keys=KEY, decisions=Logged.NONE)
+
+    def surprise() -> Settings:
+        raise ZeroDivisionError
+
+    file = str(tmp_path / "cap.toml")
+    worker = Worker(settings, [], Board(1), 0, reread=surprise, files=[file], seen=[None])
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(asyncio.wait_for(worker.run(), 10))
+
+    read = iter([settings])
+    under_asgi = Sidecar(lambda: next(read, None) or surprise(), [file])
+    under_asgi.check("plain")
+
+    async def change() -> None:
+        async with under_asgi:
+            (tmp_path / "cap.toml").write_text("#")
+            while "followed no more" not in caplog.text:
+                await asyncio.sleep(0.01)
+            assert under_asgi.running is not None
+            assert under_asgi.running.service.live.problem is not None
+
+    asyncio.run(asyncio.wait_for(change(), 10))
 
 
 def test_a_policy_named_from_outside_is_not_laxer_than_a_route_s_own(tmp_path: Path) -> None:
