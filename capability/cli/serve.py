@@ -1,5 +1,6 @@
 """`cap serve`: the check beside a service in any language."""
 
+import errno
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -27,6 +28,13 @@ _NEVER: Final = "--store none"
 """How one says that nothing is ever revoked."""
 
 TOO_OLD: Final = "the signed revocations are older than max_stale, which counts from when they were signed"
+_ELSEWHERE: Final = "choose another address"
+_PLACES: Final[Mapping[int | None, str]] = {
+    errno.ENOENT: "make its folder first: see docs/proxies.md for one that a proxy may enter",
+    errno.EADDRINUSE: "choose another address, or stop what listens there",
+}
+"""What to try where a socket cannot be opened."""
+
 _HINT: Final = "see the example in docs/sidecar.md"
 
 
@@ -132,7 +140,7 @@ def serve(session: Session, /, check: bool, **flags: Any) -> Result:
         raise _refused(error) from error
     except OSError as error:
         raise usage(
-            f"cannot serve: {error.strerror or error}", "choose another address", "serve.address"
+            f"cannot serve: {error.strerror or error}", _PLACES.get(error.errno, _ELSEWHERE), "serve.address"
         ) from error
     return Result("", {})
 

@@ -1,6 +1,6 @@
 """The check: a proxy's question in, the guard's decision out, as a status and headers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import Final, NamedTuple, Protocol
@@ -78,6 +78,7 @@ class CheckSettings:
 
     `chosen` are request headers (lower case) that are stated as `http_header(name, value)`. `source` is where
     the guards' revocations come from, asked when a client names a revision that it wants to be known.
+    `odd` is told of signs that the profile is not that of the proxy.
     """
 
     profile: Profile
@@ -87,6 +88,7 @@ class CheckSettings:
     api_key: bool = False
     source: RevisedSource | None = None
     blocking: bool = False
+    odd: Callable[[str], None] = lambda warning: None
 
 
 class Holder(NamedTuple):
@@ -117,7 +119,7 @@ class Check:
         self._targets = Targets(settings.paths)
         answered = frozenset((*IDENTITY, *routes.headers))
         chosen = frozenset(settings.chosen)
-        self._reader = Reader(settings.profile, chosen, answered, api_key=settings.api_key)
+        self._reader = Reader(settings.profile, chosen, answered, api_key=settings.api_key, odd=settings.odd)
         self._holders: Cache[bytes, Holder] = Cache(MAX_HOLDERS, MAX_HOLDERS_SIZE)
         # every yes has the names of all routes' policies, whichever decided
         self._silence = b"\r\n" + lines_of((name, b"") for name in (TENANT, *routes.headers))

@@ -4,6 +4,7 @@ A profile is trusted only on a listener that was declared for that proxy, and on
 sets itself are read: whatever else a client sends under such a name means nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -79,6 +80,18 @@ PROFILES: Final = {
 """The profiles by the word of `--behind`."""
 
 
+def _said_by() -> dict[bytes, list[str]]:
+    found: dict[bytes, list[str]] = {}
+    for profile in PROFILES.values():
+        if profile.target is not None:
+            found.setdefault(profile.target, []).append(profile.name)
+    return found
+
+
+_SAID_BY: Final = _said_by()
+"""Which proxies say the original URI in a header."""
+
+
 class Original(NamedTuple):
     """The request that a client sent to the proxy. `client` is its address, None where nobody tells."""
 
@@ -93,12 +106,21 @@ class Reader:
 
     `chosen` are more headers, whose values are stated as facts. `answered` are names that the answer sets:
     an alias of one (`x_cap_subject`) would reach the service as if it were ours, and is refused as well.
+    `odd` is told of a sign that another proxy asks than the one that was declared, and that all its requests
+    are therefore read as one: it may be a client's doing, so it decides nothing.
     """
 
     def __init__(
-        self, profile: Profile, chosen: frozenset[bytes], answered: frozenset[bytes], *, api_key: bool
+        self,
+        profile: Profile,
+        chosen: frozenset[bytes],
+        answered: frozenset[bytes],
+        *,
+        api_key: bool,
+        odd: Callable[[str], None] = lambda warning: None,
     ) -> None:
         self.profile = profile
+        self._odd = odd
         own = (profile.method, profile.target, profile.host, profile.client)
         names = {AUTHORIZATION, MIN_REVISION, *chosen, *(each for each in own if each is not None)}
         self._read = frozenset(names | {API_KEY} if api_key else names)
@@ -128,6 +150,11 @@ class Reader:
         meaning = name if name in self._read else None
         if meaning is None and b"_" in name and name.replace(b"_", b"-") in self._guarded:
             raise BadRequest("request.alias", f"the request has an alias of {_shown(name)}")
+        if self.profile.target is None and name in _SAID_BY:
+            asks = " or ".join(_SAID_BY[name])
+            self._odd(
+                f"a request has {_shown(name)}, which is not read here: if {asks} asks, say so (behind)"
+            )
         if len(self._meanings) < _MAX_MEANINGS and len(written) <= _MAX_NAME:
             self._meanings[written] = meaning
         return meaning

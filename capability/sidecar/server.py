@@ -55,7 +55,7 @@ class Server:
         # one that comes before there is anything to reload must not end the process, as it would by default
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with contextlib.ExitStack() as opened:
-            sockets = [(each, opened.enter_context(_open(each))) for each in self._settings.listen]
+            sockets = [(each, _entered(opened, each)) for each in self._settings.listen]
 
             def ready() -> None:
                 _notify_ready()
@@ -156,6 +156,16 @@ class _Supervisor:
         for process in list(self._workers):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
+
+
+def _entered(opened: contextlib.ExitStack, listener: Listener) -> socket.socket:
+    """Returns the socket of a listener; raises OSError, which names the address."""
+    try:
+        return opened.enter_context(_open(listener))
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, f"{listener.address}: {(error.strerror or '').lower()}") from error
 
 
 @contextlib.contextmanager

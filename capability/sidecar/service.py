@@ -82,6 +82,8 @@ class Service:
         self._revoker = self._store_to_revoke_in()
         self._tracing: Tracing | None = None
         self._counted: dict[str, int] = {}
+        self._warn = warn
+        self._warned: set[str] = set()
         self._begun = contextlib.ExitStack()
         self.draining = False
         """True when no more requests are to be sent here."""
@@ -165,8 +167,15 @@ class Service:
             api_key=settings.api_key,
             source=self._revocations.revised(settings),
             blocking=self._revocations.blocking,
+            odd=self._warn_once if listener.serves is Serves.CHECK else lambda warning: None,
         )
         return Check(live.state.routes, check, tally, log)
+
+    def _warn_once(self, warning: str) -> None:
+        """Warns of what any request could cause again."""
+        if warning not in self._warned:
+            self._warned.add(warning)
+            self._warn(warning)
 
     def say(self, *, refused: int = 0, late: int = 0) -> None:
         """Says to the board how this worker is; `refused` and `late` are all its connections that were."""

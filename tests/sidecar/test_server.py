@@ -474,6 +474,46 @@ def test_a_policy_may_be_given_as_text_as_to_every_command(tmp_path: Path) -> No
     assert "any host /  allow if user($u)\n" in said.stdout
 
 
+@pytest.mark.parametrize(
+    ("listen", "said", "hint"),
+    [
+        ("unix:{}/none/cap.sock", "unix:{}/none/cap.sock: no such file or directory", "make its folder"),
+        ("tcp:{}", "tcp:127.0.0.1:{}: address already in use", "choose another address"),
+    ],
+)
+def test_a_socket_that_cannot_be_opened_is_named(listen: str, said: str, hint: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = str(taken.getsockname()[1]) if listen == "tcp:{}" else str(tmp_path)
+        listener = f'[[serve.listen]]\naddress = "{listen.format(place)}"\n'
+        (tmp_path / "cap.toml").write_text(config("", listener))
+        done = subprocess.run(
+            [sys.executable, "-m", "capability.cli", "serve", "--store", "none"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(PROJECT), "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
+        )
+    assert done.returncode == 2
+    first, second = done.stderr.splitlines()
+    assert first == f"error: cannot serve: {said.format(place)}"
+    assert second.startswith(f"hint: {hint}")
+
+
+def test_a_proxy_that_was_not_declared_is_warned_of_once(tmp_path: Path) -> None:
+    with sidecar(tmp_path, config=config('headers = ["x-team"]')) as server:
+        forwarded = {"X-Original-URI": "/admin", "X-Original-Method": "DELETE"}
+        for _ in range(3):
+            assert server.ask(token=mint(), headers=forwarded)[0] == 200
+        (tmp_path / "cap.toml").write_text(config('realm = "other"'))
+        assert wait_until(lambda: 'realm="other"' in server.ask()[1]["www-authenticate"])
+        assert server.ask(token=mint(), headers=forwarded)[0] == 200
+        warnings = [line for line in server.errors.read_text().splitlines() if "x-original-uri" in line]
+        assert len(warnings) == 1
+        assert "if nginx or haproxy asks, say so (behind)" in warnings[0]
+
+
 def test_what_is_revoked_here_is_denied_here_from_then_on(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/cap.db"
     create_store(url).close()
