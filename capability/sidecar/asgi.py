@@ -54,7 +54,10 @@ def application() -> "Application":
 
 
 def api() -> "Application":
-    """Returns the API: AuthZEN, introspection, revocation and keys. Raises what `Sidecar.from_env` raises."""
+    """Returns the API: AuthZEN, introspection, revocation, token exchange and keys.
+
+    Raises what `Sidecar.from_env` raises.
+    """
     return Sidecar.from_env().api()
 
 
@@ -104,7 +107,7 @@ class Sidecar:
         return self._application(lambda settings: _check_listener(settings, behind))
 
     def api(self) -> "Application":
-        """Returns the API: AuthZEN, introspection, revocation and keys."""
+        """Returns the API: AuthZEN, introspection, revocation, token exchange and keys."""
         return self._application(lambda settings: _listener(Serves.API))
 
     def admin(self) -> "Application":

@@ -31,6 +31,12 @@ GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"
 """The one type of token that is taken and given: for access, and opaque to who asks."""
 
+MAX_WORDS: Final = 64
+MAX_LENGTH: Final = 256
+"""How many words a scope has, and characters a name: what narrowed a token is remembered for a while, and
+who asks chooses it.
+"""
+
 REPEATABLE: Final = frozenset({"audience", "resource"})
 
 _SCOPE_WORD: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
@@ -158,23 +164,37 @@ def _operations(scope: str | None) -> tuple[str, ...] | None:
     words = scope.split(" ")
     if any(_SCOPE_WORD.fullmatch(word) is None for word in words):
         raise Refused("invalid_scope", "a scope is printable words with one space between")
+    if len(words) > MAX_WORDS or not _are_short(words):
+        raise Refused(
+            "invalid_scope", f"a scope has at most {MAX_WORDS} words, of {MAX_LENGTH} characters each"
+        )
     return tuple(dict.fromkeys(words))
 
 
 def _applications(audiences: Sequence[str] | None) -> tuple[str, ...] | None:
     if audiences is None:
         return None
-    if not all(each.isprintable() for each in audiences):
-        raise Refused("invalid_target", "an audience is the printable name of an application")
+    if not all(each.isprintable() for each in audiences) or not _are_short(audiences):
+        raise Refused(
+            "invalid_target",
+            f"an audience is an application's printable name of {MAX_LENGTH} characters at most",
+        )
     return tuple(dict.fromkeys(audiences))
 
 
 def _resources(resources: Sequence[str] | None) -> tuple[str, ...] | None:
     if resources is None:
         return None
-    if any(_RESOURCE.fullmatch(each) is None for each in resources):
-        raise Refused("invalid_target", "a resource is an absolute URI or a path, without a fragment")
+    if any(_RESOURCE.fullmatch(each) is None for each in resources) or not _are_short(resources):
+        raise Refused(
+            "invalid_target",
+            f"a resource is an absolute URI or a path of {MAX_LENGTH} characters at most, without a fragment",
+        )
     return tuple(dict.fromkeys(resources))
+
+
+def _are_short(values: Sequence[str]) -> bool:
+    return all(len(each) <= MAX_LENGTH for each in values)
 
 
 def _lifetime(seconds: str | None) -> timedelta | None:

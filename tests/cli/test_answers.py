@@ -11,6 +11,7 @@ from capability.cli.entry import cap
 from capability.cli.failures import redact
 from capability.cli.group import LazyGroup
 from capability.cli.moments import in_words, parse_moment
+from capability.cli.results import size_notes
 from capability.decision import Decision
 from tests.cli.conftest import OVER, ROOT, Shell
 
@@ -66,7 +67,13 @@ def test_a_large_token_is_warned_about(issuer: Shell) -> None:
     run = issuer.cap("mint", datalog)
     assert run.exit == 0
     assert run.stderr.startswith("warning: the token has ")
-    assert issuer.cap("inspect", stdin=run.stdout).stderr.startswith("warning: ")
+    for command in (("inspect",), ("attenuate", "--operation", "read")):
+        assert issuer.cap(*command, stdin=run.stdout).stderr.startswith("warning: the token has ")
+
+
+def test_a_token_is_large_above_6_kib() -> None:
+    assert size_notes("a" * 6 * 1024) == ()
+    assert len(size_notes("a" * (6 * 1024 + 1))) == 1
 
 
 def test_inspect_prints_no_token(issuer: Shell) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capability import Biscuit, BiscuitBuilder, Guard, Outcome
@@ -16,6 +16,7 @@ from capability.sidecar.exchange import ACCESS_TOKEN, GRANT_TYPE
 from capability.store import create_store
 from capability.store.memory import MemoryStore
 from capability.wire.envelope import MAX_BLOCKS
+from tests.sidecar.conftest import PATIENT
 from tests.sidecar.processes import sidecar, wait_until
 from tests.sidecar.test_api import ADMIN, FORM, JSON, Client, Down
 from tests.sidecar.tokens import OTHER, ROOT, mint
@@ -54,7 +55,8 @@ def refused(
 
 def decide(token: str, **request: str) -> Outcome:
     """Returns what a guard that lets everything genuine in says of a request."""
-    return Guard(ROOT.public_key, "allow if true").check(token, **request).outcome  # type: ignore[arg-type]
+    guard = Guard(ROOT.public_key, "allow if true", limits=PATIENT)
+    return guard.check(token, **request).outcome  # type: ignore[arg-type]
 
 
 REQUEST = {"operation": "read", "application": "orders", "resource": "/orders/7"}
@@ -79,7 +81,7 @@ def test_what_comes_back_is_narrower_in_each_way_that_was_named() -> None:
     for name, other in (("operation", "write"), ("application", "billing"), ("resource", "/admin")):
         assert decide(token, **{**REQUEST, name: other}) is Outcome.DENIED
     later = datetime.now(UTC) + timedelta(seconds=601)
-    guard = Guard(ROOT.public_key, "allow if true", clock=later.timestamp)
+    guard = Guard(ROOT.public_key, "allow if true", clock=later.timestamp, limits=PATIENT)
     assert guard.check(token, **REQUEST).outcome is Outcome.EXPIRED  # type: ignore[arg-type]
 
 
@@ -116,6 +118,7 @@ def test_what_has_no_end_and_no_limit_is_said_to_have_none() -> None:
     assert set(found) == {"access_token", "issued_token_type", "token_type"}
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     operations=st.none() | st.lists(st.sampled_from("abc"), min_size=1),
     scope=st.lists(st.sampled_from("abc"), min_size=1),
@@ -165,6 +168,10 @@ def test_nothing_is_allowed_afterwards_that_was_not_before(
         ((("resource", "orders"),), "", "invalid_target"),
         ((("resource", "/orders#a"),), "", "invalid_target"),
         ((("resource", "https://api.example/a b"),), "", "invalid_target"),
+        ((("scope", " ".join(map(str, range(65)))),), "", "invalid_scope"),
+        ((("scope", "a" * 257),), "", "invalid_scope"),
+        ((("audience", "a" * 257),), "", "invalid_target"),
+        ((("resource", "/" * 257),), "", "invalid_target"),
         ((("expires_in", "0"),), "", "invalid_request"),
         ((("expires_in", "-5"),), "", "invalid_request"),
         ((("expires_in", "1.5"),), "", "invalid_request"),
@@ -178,6 +185,11 @@ def test_what_is_no_exchange_is_refused_by_its_code(more: Pairs, without: str, e
 
 def test_the_line_end_of_a_file_is_no_part_of_its_token() -> None:
     assert asked(f"{mint()}\n", ("scope", "read"))[0] == 200
+
+
+def test_as_much_as_may_be_asked_for_is_given() -> None:
+    words = " ".join(f"{number}{'a' * 200}" for number in range(64))
+    assert asked(mint(), ("scope", words), ("audience", "a" * 256), ("resource", "/" * 256))[0] == 200
 
 
 def test_what_nobody_knows_is_passed_over() -> None:

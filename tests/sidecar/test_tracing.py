@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -36,9 +36,11 @@ from capability.sidecar.settings import APISettings, RouteSettings, Settings, Se
 from capability.sidecar.tally import Board
 from capability.sidecar.tracing import Notes, Traced, Tracing, parent_of, tracing_of_environment
 from capability.store.memory import MemoryStore
+from tests.sidecar.conftest import PATIENT
 from tests.sidecar.processes import ROOT as PROJECT
 from tests.sidecar.processes import sidecar, wait_until
 from tests.sidecar.test_api import ADMIN, FORM, JSON, LISTEN, Down, question
+from tests.sidecar.test_extauthz import client, request
 from tests.sidecar.test_server import KEY
 from tests.sidecar.tokens import ROOT, make_check, mint
 
@@ -210,6 +212,7 @@ MEMBER = st.one_of(
 STATES = st.lists(MEMBER, max_size=40).map(",".join)
 
 
+@settings(deadline=None)
 @given(parents=st.lists(PARENTS, max_size=2), states=st.lists(STATES, max_size=2))
 def test_a_parent_is_read_as_the_sdk_reads_it_and_two_are_none(parents: list[str], states: list[str]) -> None:
     headers = [(b"TraceParent", each.encode("latin-1")) for each in parents]
@@ -319,7 +322,7 @@ def test_what_the_docs_tell_services_to_do_says_the_same() -> None:
     )
     names: dict[str, Any] = {}
     exec(code, names)
-    traces, guard = Traces(), Guard(ROOT.public_key, "allow if user($u)", MemoryStore())
+    traces, guard = Traces(), Guard(ROOT.public_key, "allow if user($u)", MemoryStore(), limits=PATIENT)
     decision = guard.check(mint())
     span = TracerProvider(shutdown_on_exit=False).get_tracer("service").start_span("GET /orders")
     names["tell"](span, decision)
@@ -524,7 +527,8 @@ def test_a_service_traces_what_it_decides_and_what_it_cannot_decide_yet(
 def configured(*more: str) -> str:
     """Returns a cap.toml of a sidecar with check, API and admin listeners, and traces."""
     listeners = "".join(
-        f'[[serve.listen]]\naddress = "tcp:0"\nserves = "{serves}"\n' for serves in ("check", "api", "admin")
+        f'[[serve.listen]]\naddress = "tcp:0"\nserves = "{serves}"\n'
+        for serves in ("check", "api", "admin", "grpc")
     )
     lines = "\n".join(("telemetry = true", *more))
     return f'public_key = "{KEY}"\nstore = "none"\n[serve]\n{lines}\n{listeners}'
@@ -547,6 +551,9 @@ def test_spans_of_two_workers_reach_a_collector(tmp_path: Path) -> None:
                 )
                 assert status == 200
             assert server.ask(token=narrow, method="POST", headers={"traceparent": "nonsense"})[0] == 403
+            with client(server, 3) as asking:
+                asked = request(token, headers={"traceparent": f"00-{TRACE}-{41:016x}-01"})
+                assert asking.status(asked) == (0, 200)
             status, _, body = server.ask(
                 1,
                 "/token",
@@ -562,15 +569,15 @@ def test_spans_of_two_workers_reach_a_collector(tmp_path: Path) -> None:
                 ).encode(),
             )
             assert status == 200
-            assert wait_until(lambda: len(collector.spans()) >= 42)
+            assert wait_until(lambda: len(collector.spans()) >= 43)
             assert b"cap_spans_dropped_total 0.0" in server.ask(2, "/metrics")[2]
             assert server.stop() == 0
         spans = collector.spans()
-        assert len(spans) == 42
+        assert len(spans) == 43
         assert {path for path, _ in collector.requests} == {"/v1/traces"}
         assert {span["service"] for span in spans} == {"orders-check"}
         children = {span["parent"] for span in spans if span["trace"] == TRACE}
-        assert children == {f"{number + 1:016x}" for number in range(40)}
+        assert children == {f"{number + 1:016x}" for number in range(41)}
         denied = [span for span in spans if span.get("cap.decision.result") == "deny"]
         assert [(span["cap.decision.reason"], span["parent"]) for span in denied] == [("denied", "")]
         (narrowed,) = [span for span in spans if span.get("http.route") == "/token"]
