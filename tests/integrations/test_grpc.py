@@ -111,7 +111,7 @@ class Running:
         else:
             many = kind.endswith("Stream") or kind == "Writes"
             stub = self.channel.unary_stream if many else self.channel.unary_unary
-        answer = stub(method)(sent, metadata=metadata, timeout=5)
+        answer = stub(method)(sent, metadata=metadata, timeout=30)
         return [answer] if isinstance(answer, bytes) else list(answer)
 
     def refused(self, kind: str, *metadata: tuple[str, str]) -> tuple[grpc.StatusCode, str]:
