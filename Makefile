@@ -45,7 +45,7 @@ fuzz: $(DEV_DEPS) ## N random cases against biscuit-python (N=100000), and token
 
 soak: $(DEV_DEPS) ## kill a store's writer 200 times, for each store, and a server 50 times; follow 100,000 ids on each; crowd the sidecar
 	CAP_KILLS=200 CAP_FEED=100000 $(BIN)/pytest -q tests/store/test_crashes.py tests/store/test_feed.py
-	CAP_SOAK=1 $(BIN)/pytest -q tests/sidecar/test_faults.py
+	CAP_SOAK=1 $(BIN)/pytest -q tests/sidecar/test_faults.py tests/sidecar/test_lifecycle.py
 
 vectors: $(DEV_DEPS) ## write spec/vectors again
 	$(BIN)/python -m spec.generate

@@ -8,7 +8,7 @@ A connection is parsed by llhttp (through httptools). What bounds it:
 | a body | what the handler takes; what is dropped unread: 1 MiB | 413, closed |
 | time from a request's first byte to its last | 2 s for the headers, 10 s in all | 408, closed |
 | time without a request | 75 s | closed |
-| connections | 1,024 (a worker) | closed at once |
+| connections | 1,024 (a worker), fewer where files are scarce | closed at once |
 | answers that nobody reads | the transport's buffer | reading stops; after 10 s closed |
 | Content-Length beside Transfer-Encoding, or twice; an encoding that is not chunked | none | 400, closed |
 | an encoding in HTTP/1.0; fields behind a body | none | 400, closed |
@@ -16,6 +16,7 @@ A connection is parsed by llhttp (through httptools). What bounds it:
 
 import asyncio
 import math
+import select
 import time
 from collections import deque
 from collections.abc import Callable
@@ -137,7 +138,7 @@ class Connection(asyncio.Protocol):
         # uvloop's transports are no asyncio.Transport by class
         self._transport = cast(asyncio.Transport, transport)
         everyone = self._all
-        if everyone.draining or len(everyone.open) >= everyone.bounds.connections:
+        if len(everyone.open) >= everyone.bounds.connections:
             everyone.refused += 1
             self._closing = True
             self._transport.abort()
@@ -325,7 +326,20 @@ class Connection(asyncio.Protocol):
         self._flush()
 
     def drain(self) -> None:
-        """Closes the connection when no request has begun; the others are closed with their next answer."""
-        if not (self._begun or self._busy or self._waiting or self._closing):
+        """Closes the connection when no request has begun nor arrived; the others end with their next answer.
+
+        Bytes that arrived and were not read yet would be lost, and have the kernel reset the connection.
+        """
+        if self._begun or self._busy or self._waiting or self._closing:
+            return
+        transport = self._transport
+        assert transport is not None
+        if not transport.is_closing() and not _has_arrived(transport):
             self._closing = True
             self._flush()
+
+
+def _has_arrived(transport: asyncio.Transport) -> bool:
+    looking = select.poll()
+    looking.register(transport.get_extra_info("socket"), select.POLLIN)
+    return bool(looking.poll(0))

@@ -9,24 +9,27 @@ import contextlib
 import os
 import signal
 import socket
-import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from capability.sidecar.addresses import Inherited, Tcp, Unix
-from capability.sidecar.settings import Listener, Serves, Settings, SettingsError
+from capability.sidecar.settings import FIXED, Listener, Settings, SettingsError
+from capability.sidecar.sockets import opened, shown
 from capability.sidecar.tally import Board
 from capability.sidecar.watching import stamps
 from capability.sidecar.worker import Worker
 
-BACKLOG: Final = 1024
 EXIT_CANNOT_WORK: Final = 78
-"""How a worker's process ends when it could not even begin; another one would not do better."""
+"""How a worker's process ends when it could not even begin. At the start that ends all; of one that is to
+replace another it is tried again, while the others go on.
+"""
+PAUSE: Final = 0.5
+"""Seconds before a worker that ended is started again."""
 
-FIRST_DESCRIPTOR: Final = 3
-"""The first socket that systemd hands over (sd_listen_fds(3))."""
+_SIGNALS: Final = frozenset({signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
 
 
 class Server:
@@ -54,20 +57,42 @@ class Server:
         """
         # one that comes before there is anything to reload must not end the process, as it would by default
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        with contextlib.ExitStack() as opened:
-            sockets = [(each, _entered(opened, each)) for each in self._settings.listen]
+        with contextlib.ExitStack() as listening:
+            sockets = [(each, _entered(listening, each)) for each in self._settings.listen]
 
             def ready() -> None:
                 _notify_ready()
-                started([_shown(bound) for _, bound in sockets])
+                started([shown(bound) for _, bound in sockets])
 
             if self._settings.workers == 1:
-                self._work(sockets, 0, ready)
+                self._work(sockets, 0, None, ready)
             else:
                 _Supervisor(self, sockets).run(ready)
 
+    @property
+    def workers(self) -> int:
+        """How many workers there are to be."""
+        return self._settings.workers
+
+    def work(self, sockets: Sequence[tuple[Listener, socket.socket]], number: int, leash: int) -> None:
+        """Runs one worker in this process, until the other end of `leash` is closed."""
+        self._work(sockets, number, leash, lambda: None)
+
+    def read_again(self) -> None:
+        """Reads the settings anew, as far as they can change; raises SettingsError.
+
+        A worker that replaces another begins with what is written now: keys that were taken back meanwhile
+        are not to be trusted again, not even for the moment until it looks for changes.
+        """
+        begun_with = {name: getattr(self._settings, name) for name in FIXED}
+        self._settings = replace(self._reread(), **begun_with)
+
     def _work(
-        self, sockets: Sequence[tuple[Listener, socket.socket]], number: int, ready: Callable[[], None]
+        self,
+        sockets: Sequence[tuple[Listener, socket.socket]],
+        number: int,
+        leash: int | None,
+        ready: Callable[[], None],
     ) -> None:
         async def serve() -> None:
             worker = Worker(
@@ -78,6 +103,7 @@ class Server:
                 reread=self._reread,
                 files=self._files,
                 seen=self._seen,
+                leash=leash,
                 warn=self._warn if number == 0 else lambda warning: None,
             )
             await worker.run(ready)
@@ -85,185 +111,133 @@ class Server:
         with asyncio.Runner(loop_factory=_new_loop()) as runner:
             runner.run(serve())
 
-    @property
-    def workers(self) -> int:
-        """How many workers there are to be."""
-        return self._settings.workers
-
-    def work(self, sockets: Sequence[tuple[Listener, socket.socket]], number: int) -> None:
-        """Runs one worker in this process."""
-        self._work(sockets, number, lambda: None)
-
 
 class _Supervisor:
-    """Keeps workers running, one process each, and hands signals on."""
+    """Keeps workers running, one process each, and hands SIGHUP on.
+
+    All workers hold one end of a pipe, and end when its other end, which only this process has, is closed:
+    when it says so, and when it is gone, however that came. So a signal to all processes of a group (a
+    terminal's, or systemd's) has no worker stop taking connections while others still send them its way.
+
+    Signals are taken one by one where they are waited for, and interrupt nothing.
+    """
 
     def __init__(self, server: Server, sockets: Sequence[tuple[Listener, socket.socket]]) -> None:
         self._server = server
         self._sockets = sockets
-        self._workers: dict[int, int] = {}
+        self._leash, self._held = os.pipe()
+        self._workers: dict[int, _Place] = {}
+        self._missing: list[_Place] = []
         self._stopping = False
+        self._cannot_work = False
 
     def run(self, ready: Callable[[], None]) -> None:
+        for each in (signal.SIGCHLD, signal.SIGHUP):
+            signal.signal(each, lambda number, frame: None)  # what is ignored may not be waited for
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         for number in range(self._server.workers):
-            self._start(number)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        signal.signal(signal.SIGHUP, self._hand_on)
+            self._start(_Place(number, 0))
         ready()
-        failures = 0
-        while self._workers:
-            process, status = os.wait()
-            worker = self._workers.pop(process, None)
-            if worker is None or self._stopping:
+        while self._workers or self._missing:
+            if self._missing and not signal.sigpending() & _SIGNALS:
+                time.sleep(PAUSE)
+                self._start_missing()
                 continue
-            code = os.waitstatus_to_exitcode(status)
-            if code == EXIT_CANNOT_WORK:
-                # what can never work in one worker works in none
-                failures += 1
-                self._stop(signal.SIGTERM, None)
-                continue
-            print(f"warning: worker {worker} ended with {code}, and is started again", file=sys.stderr)
-            time.sleep(0.2)
-            self._start(worker)
-        if failures:
+            number = signal.sigwait(_SIGNALS)
+            if number == signal.SIGHUP:
+                self._hang_up()
+            elif number == signal.SIGCHLD:
+                self._look_after()
+            else:
+                self._stop()
+        if self._cannot_work:
             raise SettingsError("the workers cannot start: what they said is above")
 
-    def _start(self, number: int) -> None:
+    def _start(self, place: "_Place") -> None:
+        """Makes the process of a worker; raises OSError."""
         process = os.fork()
         if process:
-            self._workers[process] = number
+            self._workers[process] = place
             return
         code = 1
         try:
-            self._server.work(self._sockets, number)
+            os.close(self._held)
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            if place.generation:
+                self._server.read_again()
+            self._server.work(self._sockets, place.number, self._leash)
             code = 0
         except (SettingsError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             code = EXIT_CANNOT_WORK
+        except Exception:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)
 
-    def _stop(self, number: int, frame: object) -> None:
+    def _start_missing(self) -> None:
+        while self._missing:
+            try:
+                self._start(self._missing[-1])
+            except OSError as error:  # no memory, or too many processes: not for ever
+                print(f"warning: a worker cannot be started: {error}", file=sys.stderr)
+                return
+            self._missing.pop()
+
+    def _look_after(self) -> None:
+        """Sees which workers have ended, and notes those that are to be replaced."""
+        while self._workers:
+            process, status = os.waitpid(-1, os.WNOHANG)
+            if not process:
+                return
+            place = self._workers.pop(process, None)
+            if place is None or self._stopping:
+                continue
+            code = os.waitstatus_to_exitcode(status)
+            if code == EXIT_CANNOT_WORK and not place.generation:
+                # what can never work in one worker works in none
+                self._cannot_work = True
+                self._stop()
+                return
+            print(f"warning: worker {place.number} ended with {code}, and is started again", file=sys.stderr)
+            self._missing.append(_Place(place.number, place.generation + 1))
+
+    def _stop(self) -> None:
+        if self._stopping:
+            return
         self._stopping = True
-        # else the kernel would go on taking connections that nobody will accept
+        self._missing.clear()
+        os.close(self._held)
+        # the workers close theirs; with this one open the port would stay taken until the last has ended
         for _, bound in self._sockets:
             bound.close()
-        self._hand_on(signal.SIGTERM, frame)
 
-    def _hand_on(self, number: int, frame: object) -> None:
-        for process in list(self._workers):
+    def _hang_up(self) -> None:
+        for process in self._workers:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process, number)
+                os.kill(process, signal.SIGHUP)
 
 
-def _entered(opened: contextlib.ExitStack, listener: Listener) -> socket.socket:
+def _entered(listening: contextlib.ExitStack, listener: Listener) -> socket.socket:
     """Returns the socket of a listener; raises OSError, which names the address."""
     try:
-        return opened.enter_context(_open(listener))
+        return listening.enter_context(opened(listener))
     except OSError as error:
         if error.errno is None:
             raise
         raise OSError(error.errno, f"{listener.address}: {(error.strerror or '').lower()}") from error
 
 
-@contextlib.contextmanager
-def _open(listener: Listener) -> Iterator[socket.socket]:
-    address = listener.address
-    if listener.serves is Serves.GRPC:
-        with _reserve(address) as reserved:
-            yield reserved
-        return
-    if isinstance(address, Inherited):
-        bound = _inherited(address.name)
-    elif isinstance(address, Tcp):
-        bound = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((address.host, address.port))
-    else:
-        bound = _bind(address)
-    bound.listen(BACKLOG)
-    bound.setblocking(False)
-    mine = _inode(address.path) if isinstance(address, Unix) else None
-    try:
-        yield bound
-    finally:
-        # before it is closed: a successor may take the place of a socket that nobody serves any more
-        if isinstance(address, Unix) and mine is not None and _inode(address.path) == mine:
-            os.unlink(address.path)
-        bound.close()
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Which worker a process is, and how many were in this place before it."""
 
-
-@contextlib.contextmanager
-def _reserve(address: Unix | Tcp | Inherited) -> Iterator[socket.socket]:
-    """Keeps an address for gRPC, which opens its sockets itself; nobody listens there yet."""
-    if isinstance(address, Inherited):
-        raise SettingsError(f"{address}: a gRPC listener cannot take a socket over, name an address")
-    if isinstance(address, Unix):
-        bound = _bind(address)
-    else:
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # with SO_REUSEPORT alone a port that another `cap serve` has would look free
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((address.host, address.port))
-            port = probe.getsockname()[1]
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind((address.host, port))
-    try:
-        yield bound
-    finally:
-        bound.close()
-        if isinstance(address, Unix):
-            with contextlib.suppress(OSError):
-                os.unlink(address.path)
-
-
-def _bind(address: Unix) -> socket.socket:
-    """Binds a socket file, with its mode from the first moment on, and replaces one that nobody serves."""
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.lstat(address.path).st_mode):
-            raise OSError(f"{address.path!r} is there, and is no socket")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1.0)  # a queue of connections that is full is no sign that nobody serves
-            try:
-                with contextlib.suppress(TimeoutError, BlockingIOError):
-                    probe.connect(address.path)
-            except ConnectionRefusedError:
-                os.unlink(address.path)
-            else:
-                raise OSError(f"somebody listens at {address.path!r} already")
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o777 & ~address.mode)
-    try:
-        bound.bind(address.path)
-    finally:
-        os.umask(before)
-    return bound
-
-
-def _inode(path: str) -> int | None:
-    with contextlib.suppress(OSError):
-        return os.lstat(path).st_ino
-    return None
-
-
-def _inherited(name: str) -> socket.socket:
-    """Returns the socket that systemd opened under a name; raises OSError when there is none."""
-    mine = os.environ.get("LISTEN_PID") == str(os.getpid())
-    names = os.environ.get("LISTEN_FDNAMES", "").split(":") if mine else []
-    if name not in names:
-        raise OSError(f"no socket {name!r} was handed over: see FileDescriptorName= of the socket unit")
-    return socket.socket(fileno=FIRST_DESCRIPTOR + names.index(name))
-
-
-def _shown(bound: socket.socket) -> str:
-    name = bound.getsockname()
-    if isinstance(name, tuple):
-        return str(Tcp(name[0], name[1]))
-    return f"unix:{name}"
+    number: int
+    generation: int
 
 
 def _notify_ready() -> None:

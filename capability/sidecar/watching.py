@@ -47,17 +47,24 @@ class Watch:
         self._live.reload(settings)
 
     async def run(self) -> None:
-        """Reloads after each change, and when it is asked to, until it is cancelled."""
-        seen = self._seen
+        """Reloads after each change, and when it is asked to, until it is cancelled.
+
+        One after the other, so that nothing that was read earlier replaces what was read later; who asks
+        meanwhile, however often, is served by one more. A change is taken when two looks see the same: what
+        changes still may be half written, and half a configuration may be one that allows more.
+        """
+        seen = before = self._seen
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), INTERVAL)
+                async with asyncio.timeout(INTERVAL):
+                    await self._asked.wait()
             asked = self._asked.is_set()
             self._asked.clear()
             now = stamps(self._live.settings, self._files)
-            if asked or now != seen:
+            if asked or (now != seen and now == before):
                 seen = now
                 await asyncio.to_thread(self.reload)
+            before = now
 
 
 def stamps(settings: Settings, files: Sequence[str]) -> Stamps:

@@ -1,6 +1,7 @@
 """One worker: an event loop that serves sockets, and the threads that keep its keys and revocations fresh."""
 
 import asyncio
+import contextlib
 import signal
 import socket
 import time
@@ -10,11 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from capability.sidecar.addresses import Inherited, Tcp
-from capability.sidecar.bounds import THREADS
+from capability.sidecar.bounds import DEFAULT, THREADS
 from capability.sidecar.live import State
 from capability.sidecar.protocol import Connections
 from capability.sidecar.service import NOT_READY, Service
 from capability.sidecar.settings import Listener, Serves, Settings
+from capability.sidecar.sockets import BACKLOG, HANDSHAKE, refuse, room, waiting
 from capability.sidecar.tally import Board
 from capability.sidecar.watching import Stamps, Watch
 
@@ -29,7 +31,7 @@ its way.
 
 
 class Worker:
-    """Serves `sockets`, each for its listener, until SIGTERM.
+    """Serves `sockets`, each for its listener, until SIGTERM; with a `leash` until its other end is closed.
 
     `reread` reads the settings again, for SIGHUP and for files that change; it raises SettingsError. `seen`
     is how the files looked before the settings were first read.
@@ -45,22 +47,26 @@ class Worker:
         reread: Callable[[], Settings],
         files: Sequence[str],
         seen: Stamps,
+        leash: int | None = None,
         warn: Callable[[str], None] = lambda warning: None,
     ) -> None:
         self._sockets = sockets
+        self._leash = leash
         self._stopped = asyncio.Event()
         self._service = Service(settings, board, number, warn=warn)
         self._live = self._service.live
         self._live.changed = self._changed
         self._watch = Watch(self._live, reread, files, seen)
         self._executor = ThreadPoolExecutor(THREADS, "cap-check")
+        over_http = [listener for listener, _ in sockets if listener.serves is not Serves.GRPC]
+        bounds = replace(DEFAULT, connections=room(len(over_http), DEFAULT.connections))
         self._connections = [
-            (listener, Connections(NOT_READY, executor=self._executor))
-            for listener, _ in sockets
-            if listener.serves is not Serves.GRPC
+            (listener, Connections(NOT_READY, bounds, executor=self._executor)) for listener in over_http
         ]
         self._grpc: list[tuple[Listener, GRPCServer]] = []
         self._servers: list[asyncio.AbstractServer] = []
+        self._queues: list[tuple[Connections, socket.socket]] = []
+        """The sockets whose queue of connections nobody else accepts from once this process has ended."""
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serves until it is told to stop. Raises SettingsError for what can never work, and OSError."""
@@ -69,10 +75,17 @@ class Worker:
         over_http = [bound for listener, bound in self._sockets if listener.serves is not Serves.GRPC]
         for (listener, connections), bound in zip(self._connections, over_http, strict=True):
             connections.handler = self._service.handler(listener)
-            self._servers.append(await loop.create_server(connections, sock=bound))
+            # a copy of its own, that the server can close: what is left in the queue is accepted after it
+            mine = bound.dup()
+            self._servers.append(await loop.create_server(connections, sock=mine, backlog=BACKLOG))
+            if not isinstance(listener.address, Inherited):
+                self._queues.append((connections, bound))
         await self._serve_grpc()
-        loop.add_signal_handler(signal.SIGTERM, self.stop)
-        loop.add_signal_handler(signal.SIGINT, self.stop)
+        if self._leash is None:
+            loop.add_signal_handler(signal.SIGTERM, self.stop)
+            loop.add_signal_handler(signal.SIGINT, self.stop)
+        else:
+            loop.add_reader(self._leash, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         self._service.say()  # who reads the metrics at once is told of this worker too
         tasks = [
@@ -108,6 +121,8 @@ class Worker:
 
     def stop(self) -> None:
         """Begins to drain; what has begun is answered."""
+        if self._leash is not None:
+            asyncio.get_running_loop().remove_reader(self._leash)
         self._stopped.set()
 
     def _changed(self, state: State) -> None:
@@ -135,11 +150,11 @@ class Worker:
             )
 
     async def _drain(self) -> None:
-        """Answers what has begun, for `drain_time` at most; new connections are not taken."""
+        """Answers all who are connected, for `drain_time` at most, and takes nobody else."""
         self._service.draining = True
-        end = time.monotonic() + self._live.settings.drain_time
-        for server in self._servers:
-            server.close()
+        drain_time = self._live.settings.drain_time
+        end = time.monotonic() + drain_time
+        await self._stop_listening()
         for _, connections in self._connections:
             connections.draining = True
         last_call = min(time.monotonic() + LAST_CALL, end)
@@ -147,13 +162,28 @@ class Worker:
             await asyncio.sleep(0.02)
         for _, connections in self._connections:
             connections.drain()
-        drain_time = self._live.settings.drain_time
         await asyncio.gather(*(server.stop(drain_time) for _, server in self._grpc))
         while any(each.open for _, each in self._connections) and time.monotonic() < end:
             await asyncio.sleep(0.02)
         for _, connections in self._connections:
             connections.sweep(float("inf"))
             connections.sweep(float("inf"))
+
+    async def _stop_listening(self) -> None:
+        """Closes the sockets, and accepts who was connected already. What systemd opened stays as it is:
+        who waits there waits for the next process.
+        """
+        for server in self._servers:
+            server.close()
+        for _, bound in self._queues:
+            refuse(bound)
+        await asyncio.sleep(HANDSHAKE)
+        loop = asyncio.get_running_loop()
+        for connections, bound in self._queues:
+            for taken in waiting(bound):
+                with contextlib.suppress(OSError):  # it has gone meanwhile
+                    await loop.connect_accepted_socket(connections, taken)
+            bound.close()
 
     def _close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

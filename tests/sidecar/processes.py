@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +48,11 @@ class Sidecar:
         """Sends a signal to the process that was started."""
         os.kill(self.process.pid, number)
 
+    def workers(self) -> list[int]:
+        """Returns the processes that the one that was started has started."""
+        started = self.process.pid
+        return [int(each) for each in Path(f"/proc/{started}/task/{started}/children").read_text().split()]
+
     def stop(self) -> int:
         """Ends it by SIGTERM and returns its exit code."""
         self.signal(signal.SIGTERM)
@@ -76,16 +81,22 @@ def connect(address: str) -> http.client.HTTPConnection:
 
 @contextlib.contextmanager
 def sidecar(
-    folder: Path, *arguments: str, config: str | None = None, environment: Mapping[str, str] | None = None
+    folder: Path,
+    *arguments: str,
+    config: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
 ) -> Iterator[Sidecar]:
-    """Runs `cap serve` in `folder` (with a cap.toml of `config`) until the end of the block."""
+    """Runs `cap serve` in `folder` (with a cap.toml of `config`) until the end of the block; by a command
+    that runs others, such as prlimit, `within` that.
+    """
     if config is not None:
         (folder / "cap.toml").write_text(config)
     errors = folder / "serve.err"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CAP_")}
     with errors.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "capability.cli", "serve", *arguments],
+            [*within, sys.executable, "-m", "capability.cli", "serve", *arguments],
             cwd=folder,
             env={**kept, "PYTHONPATH": str(ROOT), "HOME": str(folder), **(environment or {})},
             stderr=file,

@@ -1,4 +1,4 @@
-"""Faults from outside: a store that dies, clients that crawl, crowd or send garbage, and an end under load.
+"""Faults from outside: a store that dies, and clients that crawl, crowd or send garbage.
 
 Short by default; `make soak` runs the whole of it (CAP_SOAK=1).
 """
@@ -7,11 +7,8 @@ import asyncio
 import contextlib
 import os
 import random
-import re
 import resource
-import signal
 import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,11 +19,11 @@ import pytest
 
 from capability.store import create_store
 from tests.servers import PostgresServer, RedisServer, start_postgres, start_redis
-from tests.sidecar.processes import Sidecar, connect, sidecar, wait_until
-from tests.sidecar.test_server import TCP, config
+from tests.sidecar.load import SOAK, exchange, load, resident, tcp
+from tests.sidecar.processes import Sidecar, sidecar, wait_until
+from tests.sidecar.test_server import config
 from tests.sidecar.tokens import mint
 
-SOAK: Final = os.environ.get("CAP_SOAK") == "1"
 GARBAGE: Final = 100_000 if SOAK else 5_000
 REQUESTS: Final = 1_000_000 if SOAK else 30_000
 CROWD: Final = 10_000 if SOAK else 1_200
@@ -36,72 +33,6 @@ BOUND: Final = 1_024
 MEGABYTE: Final = 1 << 20
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
-
-
-@contextlib.contextmanager
-def load(server: Sidecar, token: str, clients: int = 4) -> Iterator["Counter[object]"]:
-    """Asks from several connections until the end of the block; counts the statuses and what was cut off.
-
-    After an answer that says that the connection ends a new one is opened, as proxies do.
-    """
-    counts: Counter[object] = Counter()
-    stop = threading.Event()
-
-    def ask() -> None:
-        request = f"GET /orders/7 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
-        while not stop.is_set():
-            try:
-                client = socket.create_connection(tcp(server.addresses[0]), timeout=20)
-            except OSError:
-                return  # it has ended
-            with client:
-                while not stop.is_set():
-                    found, last = exchange(client, request)
-                    counts[found] += 1
-                    if last:
-                        break
-
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
-    for each in threads:
-        each.start()
-    try:
-        yield counts
-    finally:
-        stop.set()
-        for each in threads:
-            each.join(30)
-
-
-def exchange(client: socket.socket, request: bytes) -> tuple[int | str, bool]:
-    """Returns a status, "cut" for half of an answer, "lost" for none; and whether that was the last."""
-    received = b""
-    try:
-        client.sendall(request)
-        while b"\r\n\r\n" not in received:
-            part = client.recv(65_536)
-            if not part:
-                return ("cut" if received else "lost"), True
-            received += part
-        head, _, body = received.partition(b"\r\n\r\n")
-        length = int(re.search(rb"content-length: (\d+)", head)[1])  # type: ignore[index]
-        while len(body) < length:
-            part = client.recv(65_536)
-            if not part:
-                return "cut", True
-            body += part
-    except OSError:
-        return ("cut" if received else "lost"), True
-    return int(received[9:12]), b"connection: close" in head
-
-
-def tcp(address: str) -> tuple[str, int]:
-    host, _, port = address.removeprefix("tcp:").rpartition(":")
-    return host, int(port)
-
-
-def resident(process: int) -> int:
-    """Returns the bytes of memory that a process holds."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(params=["SQLite", "PostgreSQL", "Redis"])
@@ -306,32 +237,3 @@ def pipelined(client: socket.socket, tokens: list[str], count: int) -> None:
             assert part
             received += part
         assert received.count(b"HTTP/1.1 200 OK\r\n") == 50
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_end_under_load_drops_no_request(tmp_path: Path, workers: int) -> None:
-    with sidecar(tmp_path, config=config(f"workers = {workers}")) as server:
-        with load(server, mint()) as counts:
-            assert wait_until(lambda: counts[200] > 200)
-            assert server.stop() == 0
-        # with several workers a client that was told to come again may meet one that ends a moment later
-        assert set(counts) <= ({200} if workers == 1 else {200, "lost"})
-        assert counts["lost"] <= 4
-
-
-def test_reloads_under_load_drop_no_request(tmp_path: Path) -> None:
-    policy = tmp_path / "policy.datalog"
-    policy.write_text("allow if user($u);")
-    listeners = TCP + '[[serve.route]]\npolicy = "policy.datalog"\n'
-    with sidecar(tmp_path, config=config(listeners=listeners)) as server:
-        with load(server, mint()) as counts:
-            for number in range(20 if SOAK else 4):
-                policy.write_text(f"generation({number}); allow if user($u), generation($n);")
-                server.signal(signal.SIGHUP)
-                before = counts[200]
-                assert wait_until(lambda before=before: counts[200] > before + 50)  # type: ignore[misc]
-        assert set(counts) == {200}
-        assert wait_until(lambda: b"cap_reloads_total 0.0" not in server.ask(1, "/metrics")[2])
-        with contextlib.closing(connect(server.addresses[0])) as client:
-            client.request("GET", "/", headers={"Authorization": f"Bearer {mint()}"})
-            assert client.getresponse().status == 200

@@ -100,17 +100,6 @@ def test_several_workers_decide_and_count_together(tmp_path: Path) -> None:
     assert 'cap_decisions_total{reason="allowed",result="allow"} 40.0' in metrics
 
 
-def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
-    with sidecar(tmp_path, config=config("workers = 2")) as server:
-        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-        assert wait_until(lambda: len(children.read_text().split()) == 2)
-        before = children.read_text().split()
-        os.kill(int(before[0]), signal.SIGKILL)
-        assert wait_until(lambda: len(set(children.read_text().split()) - set(before)) == 1)
-        assert server.ask(token=mint())[0] == 200
-        assert server.stop() == 0
-
-
 def test_a_policy_that_changes_holds_without_a_request_lost(tmp_path: Path) -> None:
     policy = tmp_path / "policy.datalog"
     policy.write_text("allow if true")
