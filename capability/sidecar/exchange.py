@@ -115,7 +115,7 @@ def exchanged(guard: Guard, keys: KeySet | PublicKey, wanted: Wanted) -> Mapping
     found = active(guard, keys, wanted.subject_token)
     token, left = found.token, found.left
     if token.sealed:
-        raise Refused("invalid_grant", "the token is sealed, so that nobody can narrow it")
+        raise Refused("invalid_request", "the token is sealed, so that nobody can narrow it")
     if not _all_within(wanted.operations, left.operations):
         raise Refused("invalid_scope", "the token does not allow all of this scope")
     if not _all_within(wanted.applications, left.applications):
@@ -133,7 +133,7 @@ def exchanged(guard: Guard, keys: KeySet | PublicKey, wanted: Wanted) -> Mapping
     try:
         text = found.prefix + narrow.to_base64()
     except BiscuitSerializationError as error:
-        raise Refused("invalid_grant", "the token is as large as tokens may be") from error
+        raise Refused("invalid_request", "the token is as large as tokens may be") from error
     left = remaining([block.program for block in narrow.blocks])
     answer: dict[str, Any] = {
         "access_token": text,
@@ -152,7 +152,7 @@ def refusal_of(error: Refused | Inactive | BadRequest) -> Mapping[str, str]:
     if isinstance(error, BadRequest):
         return {"error": "invalid_request", "error_description": str(error)}
     return {
-        "error": "invalid_grant",
+        "error": "invalid_request",
         "error_description": "the token is not valid here",
         "decision_id": error.decision.decision_id,
     }

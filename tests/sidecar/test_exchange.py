@@ -219,7 +219,7 @@ def test_more_than_the_token_has_is_refused_as_that() -> None:
         assert asked(token, ("resource", inside))[0] == 200
 
 
-def test_a_bad_token_is_an_invalid_grant_whatever_is_bad_about_it() -> None:
+def test_a_bad_token_is_an_invalid_request_whatever_is_bad_about_it() -> None:
     store = MemoryStore()
     client, revoked = Client(store=store), mint()
     store.revoke(Biscuit.from_base64(revoked, ROOT.public_key).canonical_revocation_ids)
@@ -239,7 +239,7 @@ def test_a_bad_token_is_an_invalid_grant_whatever_is_bad_about_it() -> None:
     ]
     texts = set()
     for each in bad:
-        assert refused(each, ("scope", "read"), client=client) == "invalid_grant"
+        assert refused(each, ("scope", "read"), client=client) == "invalid_request"
         texts.add(asked(each, ("scope", "read"), client=client)[2]["error_description"])
     assert len(texts) == 1
     counted = client.board.decisions()
@@ -250,7 +250,7 @@ def test_a_bad_token_is_an_invalid_grant_whatever_is_bad_about_it() -> None:
 def test_a_sealed_token_is_refused_and_says_so() -> None:
     sealed = Biscuit.from_base64(mint(), ROOT.public_key).seal().to_base64()
     status, _, found = asked(sealed, ("scope", "read"))
-    assert (status, found["error"]) == (400, "invalid_grant")
+    assert (status, found["error"]) == (400, "invalid_request")
     assert "sealed" in found["error_description"]
 
 
@@ -259,7 +259,7 @@ def test_a_token_that_can_hold_no_more_blocks_is_refused() -> None:
     while token.block_count() < MAX_BLOCKS - 1:
         token = token.attenuate(operations=["read"])
     last = asked(token.to_base64(), ("scope", "read"))[2]["access_token"]
-    assert refused(last, ("scope", "read")) == "invalid_grant"
+    assert refused(last, ("scope", "read")) == "invalid_request"
 
 
 def test_an_outage_gives_no_token() -> None:
@@ -296,7 +296,7 @@ def test_over_a_socket_nothing_that_is_logged_holds_a_token(tmp_path: Path) -> N
                           body=urlencode({"token": token}).encode(), headers=FORM)[0] == 200  # fmt: skip
         assert wait_until(lambda: server.ask(token=narrow)[0] == 401)
         for each in (token, narrow):
-            assert post(("scope", "read"), presented=each)[1]["error"] == "invalid_grant"
+            assert post(("scope", "read"), presented=each)[1]["error"] == "invalid_request"
         assert server.stop() == 0
     log = (tmp_path / "decisions.jsonl").read_text()
     refusals = [line for line in map(json.loads, log.splitlines()) if line["route"] == "api exchange"]
