@@ -6,8 +6,8 @@
     app = Celery("orders", task_cls=cap_task(guard))          # the worker
 
 The token goes in a header of the message, and whoever can read the broker can read it and send the message
-again: narrow it, and let it expire. `grant_of(task).revocation_ids[-1]` is another one for each delegation,
-by which a task that must not run twice can tell that it did.
+again: narrow it, and let it expire. A task that must not run twice is delegated with a `task_id`, and notes
+its own, `task.request.id`: the token runs no task of another id, however its holder narrows it.
 """
 
 import functools
@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Unpack
 
+from capability.builders import Fact
 from capability.decision import Outcome
 from capability.errors import AuthorizationError, Denied
 from capability.guard import Guard
@@ -71,18 +72,24 @@ class CapDelegation:
         *,
         task: str,
         arguments: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
         **narrowing: Unpack[Narrowing],
     ) -> dict[str, Any]:
         """Returns arguments for `apply_async`: a token that is good for the task of this name alone.
 
         With `arguments`, by the names that the task gives them, it is good for these and no others; without
-        them for any. Raises ValueError for one that cannot be stated.
+        them for any. With `task_id` the task has this id, and the token is good for no other. Raises
+        ValueError for an argument that cannot be stated.
         """
         token = self._token() if callable(self._token) else self._token
         checks, values = named_checks(TASK, task, arguments)
         if arguments is None:
             checks = checks[:1]
-        return {"headers": {HEADER: with_checks(token, narrowing, checks, values)}}
+        if task_id is not None:
+            checks.append("check all task_id($i), $i == {task_id}")
+            values["task_id"] = task_id
+        options: dict[str, Any] = {"headers": {HEADER: with_checks(token, narrowing, checks, values)}}
+        return options if task_id is None else {**options, "task_id": task_id}
 
     def __repr__(self) -> str:
         return "<CapDelegation>"
@@ -109,11 +116,12 @@ def cap_task(
 ) -> type[Task[..., Any]]:
     """Returns the class of tasks that run only with a token which allows them: pass it as `task_cls`.
 
-    Stated are `task(name)`, `task_argument(name, value)` for each argument that came, and `operation("run")`,
-    or what the task names: `@app.task(operation="refund")`. A task that may not run fails with Denied,
-    Revoked, or another AuthorizationError. When revocations cannot be looked up, it is tried again after
-    `retry_seconds`, as often as its `max_retries` say. A task that is called like a function, not sent, is
-    its caller's own code and runs; not so one that a message has Celery call, by celery.map or as an errback.
+    Stated are `task(name)`, `task_id(id)`, `task_argument(name, value)` for each argument that came, and
+    `operation("run")`, or what the task names: `@app.task(operation="refund")`. A task that may not run fails
+    with Denied, Revoked, or another AuthorizationError. When revocations cannot be looked up, it is tried
+    again after `retry_seconds`, as often as its `max_retries` say. A task that is called like a function, not
+    sent, is its caller's own code and runs; not so one that a message has Celery call, by celery.map or as an
+    errback.
     """
     gate = Gate(guard=guard, application=application)
     logging.getLogger(_LOGGER).addFilter(_NO_TOKEN)
@@ -151,6 +159,7 @@ def cap_task(
                 raise Denied(f"nothing decides the tasks that {self.name} calls: send a group of them")
             try:
                 facts = named_facts(TASK, str(self.name), _named(self.run, args, kwargs))
+                facts.append(Fact("task_id({id})", {"id": str(self.request.id)}))
             except ValueError as error:
                 raise Denied(str(error)) from error
             decision = gate.guard.check(
