@@ -146,7 +146,7 @@ def exchanged(guard: Guard, keys: KeySet | PublicKey, wanted: Wanted) -> Mapping
 
 
 def refusal_of(error: Refused | Inactive | BadRequest) -> Mapping[str, str]:
-    """Returns the error document of RFC 6749 section 5.2, with the error that RFC 8693 section 2.2.2 asks for."""
+    """Returns the error document of RFC 6749 section 5.2; the error is that of RFC 8693 section 2.2.2."""
     if isinstance(error, Refused):
         return {"error": error.error, "error_description": str(error)}
     if isinstance(error, BadRequest):
