@@ -88,6 +88,10 @@ class Problem:
             headers.append(("Retry-After", str(self.retry_after)))
         return headers
 
+    def fields(self, realm: str) -> list[tuple[bytes, bytes]]:
+        """Returns the same headers in the form of ASGI: bytes, with names in lower case."""
+        return [(name.lower().encode(), value.encode()) for name, value in self.headers(realm)]
+
 
 NO_TOKEN: Final = Problem(
     name="token-missing",

@@ -67,6 +67,20 @@ class Access:
         )
         return self.grant
 
+    def granted(self) -> Grant:
+        """Returns the grant of the last answer; raises RuntimeError where nothing was asked."""
+        if self.grant is None:
+            raise RuntimeError("nothing was decided about this request: its path is public")
+        return self.grant
+
+
+def access_of(scope: Any, without: str) -> Access:
+    """Returns what a scope holds of the guard before it; raises RuntimeError with `without` for nothing."""
+    access = scope.get(SCOPE_KEY)
+    if not isinstance(access, Access):
+        raise RuntimeError(f"{without}, so nothing can be decided")
+    return access
+
 
 class CapMiddleware:
     """Decides every request before `app` sees it, and answers what is not allowed.
@@ -137,14 +151,8 @@ async def answer(scope: Scope, send: Send, problem: Problem, realm: str) -> None
             return await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": problem.name})
         prefix = "websocket."
     body = problem.body()
-    headers = [*problem.headers(realm), ("Content-Length", str(len(body)))]
-    await send(
-        {
-            "type": f"{prefix}http.response.start",
-            "status": problem.status,
-            "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers],
-        }
-    )
+    headers = [*problem.fields(realm), (b"content-length", b"%d" % len(body))]
+    await send({"type": f"{prefix}http.response.start", "status": problem.status, "headers": headers})
     content = b"" if scope.get("method") == "HEAD" else body
     return await send({"type": f"{prefix}http.response.body", "body": content})
 

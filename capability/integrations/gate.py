@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NoReturn, Unpack
+from typing import Any, Final, NoReturn, Unpack
 
 from capability.builders import Fact
 from capability.decision import Decision
@@ -16,6 +16,8 @@ from capability.prefixes import split_prefix
 from capability.tokens import Biscuit, UnverifiedBiscuit
 
 __all__ = ["Gate", "Grant", "Refused"]
+
+AMBIGUOUS_PATH: Final = malformed("the path can be read in more than one way")
 
 
 class Refused(Exception):
@@ -147,7 +149,7 @@ class Gate:
 def check_path(path: str) -> None:
     """Raises Refused for a path that can be read in two ways."""
     if is_ambiguous(path):
-        raise Refused(malformed("the path can be read in more than one way"))
+        raise Refused(AMBIGUOUS_PATH)
 
 
 def is_public(path: str, public: Iterable[str]) -> bool:

@@ -14,10 +14,18 @@ from urllib.parse import unquote
 from capability.builders import Fact
 from capability.errors import AuthorizationError
 from capability.guard import Guard
-from capability.http.problems import MEDIA_TYPE, Problem, malformed, problem_of_error
-from capability.integrations.asgi import POLICY_VIOLATION, SCOPE_KEY, Access, Scope
+from capability.http.problems import MEDIA_TYPE, Problem, problem_of_error
+from capability.integrations.asgi import POLICY_VIOLATION, SCOPE_KEY, Access, Scope, access_of
 from capability.integrations.extras import extra
-from capability.integrations.gate import Gate, Grant, Refused, check_path, checked_public, is_public
+from capability.integrations.gate import (
+    AMBIGUOUS_PATH,
+    Gate,
+    Grant,
+    Refused,
+    check_path,
+    checked_public,
+    is_public,
+)
 
 with extra("litestar"):
     from litestar import Request, Response
@@ -138,17 +146,11 @@ def grant_of(connection: Connection) -> Grant:
 
 
 def _granted(scope: LitestarScope) -> Grant:
-    grant = _access(scope).grant
-    if grant is None:
-        raise RuntimeError("nothing was decided about this request: its path is public")
-    return grant
+    return _access(scope).granted()
 
 
 def _access(scope: Any) -> Access:
-    access = scope.get(SCOPE_KEY)
-    if not isinstance(access, Access):
-        raise RuntimeError("CapPlugin is none of the application's plugins, so nothing can be decided")
-    return access
+    return access_of(scope, "CapPlugin is none of the application's plugins")
 
 
 def _paths(scope: Any) -> tuple[str, str]:
@@ -168,7 +170,7 @@ def _paths(scope: Any) -> tuple[str, str]:
     routed = sent[len(root) :] if root and f"{sent}/".startswith(f"{root}/") else sent
     last = scope["path"].strip("/")
     if (root and root in routed) or (last and not sent.endswith(f"/{last}")):
-        raise Refused(malformed("the path can be read in more than one way"))
+        raise Refused(AMBIGUOUS_PATH)
     return sent or "/", routed or "/"
 
 

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from capability.errors import AuthorizationError
 from capability.http.problems import Problem, problem_of_error
 from capability.integrations import asgi
-from capability.integrations.asgi import POLICY_VIOLATION, SCOPE_KEY, Access
+from capability.integrations.asgi import POLICY_VIOLATION, Access, access_of
 from capability.integrations.extras import extra
 from capability.integrations.gate import Grant, Refused
 
@@ -105,10 +105,7 @@ def requires(*operations: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]
 
 def grant_of(connection: HTTPConnection) -> Grant:
     """Returns the grant of a request; raises RuntimeError where nothing was asked, as on a public path."""
-    grant = _access(connection.scope).grant
-    if grant is None:
-        raise RuntimeError("nothing was decided about this request: its path is public")
-    return grant
+    return _access(connection.scope).granted()
 
 
 def answer_errors(app: Starlette, *, realm: str = "cap") -> None:
@@ -136,7 +133,4 @@ def answer_errors(app: Starlette, *, realm: str = "cap") -> None:
 
 
 def _access(scope: Any) -> Access:
-    access = scope.get(SCOPE_KEY)
-    if not isinstance(access, Access):
-        raise RuntimeError("CapMiddleware does not stand before this endpoint, so nothing can be decided")
-    return access
+    return access_of(scope, "CapMiddleware does not stand before this endpoint")

@@ -287,8 +287,7 @@ class API:
         self._tally.answered(reason, perf_counter_ns() - started)
 
     def _problem(self, problem: Problem) -> Answer:
-        headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers(self._realm)]
-        return Answer(problem.status, tuple(headers), problem.body())
+        return Answer(problem.status, problem.fields(self._realm), problem.body())
 
 
 def _json(value: Mapping[str, Any], *more: tuple[bytes, bytes], status: HTTPStatus = HTTPStatus.OK) -> Answer:

@@ -235,10 +235,7 @@ class Check:
         )
 
     def _no(self, problem: Problem, decision: Decision | None = None) -> Answer:
-        headers = [
-            (name.lower().encode(), value.encode()) for name, value in problem.headers(self._settings.realm)
-        ]
-        headers.append((REASON, problem.name.encode()))
+        headers = [*problem.fields(self._settings.realm), (REASON, problem.name.encode())]
         if decision is not None:
             if problem.decision_id is None:
                 problem = replace(problem, decision_id=decision.decision_id)

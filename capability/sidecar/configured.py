@@ -10,6 +10,7 @@ from capability.errors import ConfigurationError
 from capability.sidecar.fetch import check_url
 from capability.sidecar.keysource import check_place
 from capability.sidecar.settings import Settings, SettingsError, read_settings
+from capability.store import check_url as check_store_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +56,7 @@ def configured(
     if policy:
         settings = _with_policy(settings, policy)
     if flags.store is not None and flags.store != NO_STORE:
-        from capability.store import check_url
-
-        check_url(flags.store)  # else it would pass for a store that is down
+        check_store_url(flags.store)  # else it would pass for a store that is down
     settings = _signed(environment, config, flags, settings)
     store = _store(config, flags, settings)
     if settings.log == "store" and store in (None, NO_STORE):

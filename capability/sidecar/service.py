@@ -23,6 +23,7 @@ from capability.sidecar.revocations import Revocations
 from capability.sidecar.settings import Listener, Logged, Serves, Settings, SettingsError
 from capability.sidecar.storelog import StoreLog
 from capability.sidecar.tally import Answers, Board
+from capability.store import open_store
 
 if TYPE_CHECKING:
     from capability.sidecar.tracing import Tracing
@@ -49,8 +50,7 @@ class Refusal:
     def handle(self, method: str, target: str, headers: Headers, body: bytes, peer: str | None) -> Answer:
         """Returns the problem."""
         problem = self._problem
-        sent = [(name.lower().encode(), value.encode()) for name, value in problem.headers(self._realm)]
-        return Answer(problem.status, sent, problem.body())
+        return Answer(problem.status, problem.fields(self._realm), problem.body())
 
 
 NOT_READY: Final = Refusal(_NOT_READY)
@@ -221,8 +221,6 @@ class Service:
         url = self._settings.store
         if url is None:
             return None
-        from capability.store import open_store
-
         return Revoker(lambda: open_store(url), self._revocations.pull)
 
     def _traces(self) -> "Tracing | None":
@@ -236,8 +234,6 @@ class Service:
     def _decision_log(self) -> LineLog | StoreLog | None:
         settings = self._settings
         if settings.log == "store":
-            from capability.store import open_store
-
             url = settings.store or ""
             return StoreLog(
                 lambda: open_store(url),
