@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.questions import CERBOS_POLICY, CERBOS_REQUEST, POLICY, cerbos_script, check_script
 from benchmarks.servers import (
     CONNECTIONS,
     Load,
@@ -50,57 +51,6 @@ ASKED: Final = 200_000
 REVOCATIONS: Final = 100
 RESULTS: Final = Path(__file__).parent / "sidecar.json"
 DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "sidecar-performance.md"
-
-POLICY: Final = """
-granted("viewer", "orders", "read"); granted("viewer", "invoices", "read");
-granted("editor", "orders", "read"); granted("editor", "orders", "write");
-granted("auditor", "ledger", "read");
-operation("read") <- http_method($m), {"GET", "HEAD"}.contains($m);
-operation("write") <- http_method($m), {"POST", "PUT", "PATCH"}.contains($m);
-resource($p) <- http_path($p);
-deny if http_path($p), $p.starts_with("/orders/internal/");
-allow if user($u), role($r), application($a), operation($o), granted($r, $a, $o);
-"""
-
-CERBOS_POLICY: Final = """
-apiVersion: api.cerbos.dev/v1
-resourcePolicy:
-  resource: orders
-  version: default
-  rules:
-    - actions: ["*"]
-      effect: EFFECT_DENY
-      roles: ["*"]
-      condition: {match: {expr: 'request.resource.attr.path.startsWith("/orders/internal/")'}}
-    - actions: ["read", "write"]
-      effect: EFFECT_ALLOW
-      roles: ["editor"]
-      condition:
-        match:
-          all:
-            of:
-              - expr: 'request.principal.attr.applications.exists(a, a == "orders")'
-              - expr: '"read" in request.principal.attr.operations'
-              - expr: 'request.resource.attr.path.startsWith(request.principal.attr.below)'
-              - expr: 'timestamp(request.principal.attr.expires) > now()'
-"""
-"""What policy and token say together; Cerbos is told what the token holds, and verifies nothing."""
-
-CERBOS_REQUEST: Final = {
-    "principal": {
-        "id": "user-1",
-        "roles": ["editor", "auditor"],
-        "attr": {
-            "applications": ["orders", "invoices"],
-            "operations": ["read", "list", "write"],
-            "below": "/orders/",
-            "expires": "2100-01-01T00:00:00Z",
-        },
-    },
-    "resources": [
-        {"resource": {"kind": "orders", "id": "7", "attr": {"path": "/orders/7"}}, "actions": ["read"]}
-    ],
-}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -140,7 +90,7 @@ def load(program: str | None) -> dict[str, Any]:
         url = f"http://127.0.0.1:{engine.port}/api/check/resources"
         if b"EFFECT_ALLOW" not in ask(url, json.dumps(CERBOS_REQUEST).encode()):
             raise RuntimeError("Cerbos does not allow what it should")
-        scripts = {"check": _script(folder, tokens), "cerbos": _cerbos_script(folder)}
+        scripts = {"check": check_script(folder, tokens), "cerbos": cerbos_script(folder)}
         scripts["constant"] = scripts["check"]
         for workers in (1, 2):
             part = folder / str(workers)
@@ -319,32 +269,6 @@ def _warm(server: Server, script: Path, token: str) -> None:
     client.close()
     for _ in range(3):
         load_tcp(server, script, SECONDS)
-
-
-def _script(folder: Path, tokens: Sequence[str]) -> Path:
-    """Writes what wrk sends to a check; in a file, as arguments of processes are for all to read."""
-    lines = ",\n".join(f'"Bearer {each}"' for each in tokens)
-    script = folder / "check.lua"
-    script.touch(mode=0o600)
-    script.write_text(
-        f"local tokens = {{{lines}}}\nlocal made, n = {{}}, 0\n"
-        "function init(args)\n"
-        "  for i, each in ipairs(tokens) do\n"
-        '    made[i] = wrk.format("GET", "/orders/" .. i, {Authorization = each})\n'
-        "  end\nend\n"
-        "function request()\n  n = n % #made + 1\n  return made[n]\nend\n"
-    )
-    return script
-
-
-def _cerbos_script(folder: Path) -> Path:
-    script = folder / "cerbos.lua"
-    script.write_text(
-        'wrk.method = "POST"\nwrk.path = "/api/check/resources"\n'
-        f"wrk.body = [[{json.dumps(CERBOS_REQUEST)}]]\n"
-        'wrk.headers["Content-Type"] = "application/json"\n'
-    )
-    return script
 
 
 def _resident() -> int:
