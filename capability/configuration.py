@@ -19,7 +19,7 @@
     decisions = "denied"               # or "all", or "none": only when tokens were last used
     capacity = 10000                   # how many may wait to be written
     when_full = "drop"                 # or "deny": nothing is allowed that cannot be written down
-    [serve]                            # what `cap serve` does: see capability.sidecar.settings
+    [serve]                            # what `cap serve` does: see capability.sidecar.table
 
 Relative paths are relative to the file that holds them.
 """

@@ -9,7 +9,8 @@ from capability.configuration import NO_STORE, Config, default_store, is_datalog
 from capability.errors import ConfigurationError
 from capability.sidecar.fetch import check_url
 from capability.sidecar.keysource import check_place
-from capability.sidecar.settings import Settings, SettingsError, read_settings
+from capability.sidecar.settings import Settings, SettingsError
+from capability.sidecar.table import read_settings
 from capability.store import check_url as check_store_url
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from capability.sidecar.messages import Answer, Headers
 from capability.sidecar.paths import Paths, readings
-from capability.sidecar.settings import RouteSettings, SettingsError, read_settings
+from capability.sidecar.settings import RouteSettings, SettingsError
+from capability.sidecar.table import read_settings
 from tests.sidecar.serving import exchange, served, statuses
 from tests.sidecar.tokens import make_check, mint
 

@@ -24,8 +24,8 @@ from capability.sidecar.settings import (
     Serves,
     Settings,
     SettingsError,
-    read_settings,
 )
+from capability.sidecar.table import read_settings
 from capability.sidecar.tally import Board
 from capability.store import create_store, open_store
 from capability.store.memory import MemoryStore

@@ -16,14 +16,8 @@ from capability.http.problems import PROBLEMS, Problem
 from capability.sidecar.logs import line_of
 from capability.sidecar.metrics import exposition
 from capability.sidecar.profiles import Original
-from capability.sidecar.settings import (
-    _LISTENER_NAMES,
-    _ROUTE_NAMES,
-    FIXED,
-    APISettings,
-    RouteSettings,
-    Settings,
-)
+from capability.sidecar.settings import FIXED, APISettings, RouteSettings, Settings
+from capability.sidecar.table import _LISTENER_NAMES, _ROUTE_NAMES
 from capability.sidecar.tally import REASONS, Board
 from tests.sidecar.tokens import ROOT
 

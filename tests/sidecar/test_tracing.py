@@ -32,7 +32,8 @@ from capability.sidecar.api import API, ENDPOINTS
 from capability.sidecar.apiguards import build_api
 from capability.sidecar.messages import Answer, Handler, Headers
 from capability.sidecar.service import Service
-from capability.sidecar.settings import APISettings, RouteSettings, Settings, SettingsError, read_settings
+from capability.sidecar.settings import APISettings, RouteSettings, Settings, SettingsError
+from capability.sidecar.table import read_settings
 from capability.sidecar.tally import Board
 from capability.sidecar.tracing import Notes, Traced, Tracing, parent_of, tracing_of_environment
 from capability.store.memory import MemoryStore
@@ -432,7 +433,7 @@ import sys
 from pathlib import Path
 from capability.sidecar.check import Check
 from capability.sidecar.service import Service
-from capability.sidecar.settings import read_settings
+from capability.sidecar.table import read_settings
 from capability.sidecar.tally import Board
 from dataclasses import replace
 settings = replace(read_settings({{}}, Path(".")), keys={KEY!r})
