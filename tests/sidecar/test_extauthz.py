@@ -1,5 +1,6 @@
 """Envoy's ext_authz over gRPC: asked by a real client of a real `cap serve`."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Mapping
@@ -10,7 +11,10 @@ import grpc
 import pytest
 from envoy.service.auth.v3 import external_auth_pb2
 
-from capability.sidecar.extauthz import MAX_MESSAGE, SERVICE, headers_of
+from capability.sidecar.addresses import Tcp
+from capability.sidecar.extauthz import MAX_MESSAGE, SERVICE, Server, headers_of
+from capability.sidecar.messages import Answer, Headers
+from tests.servers import free_port
 from tests.sidecar.processes import Sidecar, sidecar, wait_until
 from tests.sidecar.tokens import ROOT, mint
 
@@ -40,7 +44,9 @@ class Client:
     """A client of one listener."""
 
     def __init__(self, address: str) -> None:
-        self.channel = grpc.insecure_channel(address.removeprefix("tcp:"))
+        # a connection of its own
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        self.channel = grpc.insecure_channel(address.removeprefix("tcp:"), own)
         self._check = self.channel.unary_unary(
             f"/{SERVICE}/Check",
             request_serializer=external_auth_pb2.CheckRequest.SerializeToString,
@@ -192,27 +198,78 @@ def test_a_policy_that_changes_holds_and_a_port_is_taken_once(tmp_path: Path) ->
             pass
 
 
-def test_what_is_too_large_is_refused_and_requests_survive_the_end(tmp_path: Path) -> None:
-    statuses: list[int] = []
-    ends: list[grpc.StatusCode] = []
+def test_what_is_too_large_is_refused(tmp_path: Path) -> None:
     with sidecar(tmp_path, "--public-key", KEY, "--grpc", "tcp:0") as server, client(server) as asking:
         with pytest.raises(grpc.RpcError) as refused:
             asking.ask(request(mint(), headers={"x": "a" * MAX_MESSAGE}))
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_at_the_end_every_question_that_was_decided_is_answered(tmp_path: Path, workers: int) -> None:
+    listen = '[[serve.listen]]\naddress = "tcp:0"\nserves = "grpc"\n'
+    body = f'workers = {workers}\nlog = "log"\ndecisions = "all"\n'
+    answered: list[int] = []
+    ends: list[grpc.StatusCode] = []
+    with sidecar(tmp_path, config=f'public_key = "{KEY}"\n[serve]\n{body}{listen}') as server:
         token = mint()
 
         def ask_on() -> None:
-            for _ in range(200):
-                try:
-                    statuses.append(asking._check(request(token), timeout=5).status.code)
-                except grpc.RpcError as error:
-                    ends.append(error.code())
-                    return
+            with client(server) as asking:
+                asking.ask(request(token))
+                answered.append(0)
+                while not ends:
+                    try:
+                        answered.append(asking._check(request(token), timeout=10).status.code)
+                    except grpc.RpcError as error:
+                        ends.append(error.code())
 
-        asking_on = threading.Thread(target=ask_on)
-        asking_on.start()
-        wait_until(lambda: len(statuses) > 20)
+        asking_on = [threading.Thread(target=ask_on) for _ in range(4)]
+        for each in asking_on:
+            each.start()
+        assert wait_until(lambda: len(answered) > 200)
         assert server.stop() == 0
-        asking_on.join()
-    assert set(statuses) == {0}
+        for each in asking_on:
+            each.join()
+    assert set(answered) == {0}
     assert set(ends) <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    # those that were cancelled had not been looked at
+    assert len((tmp_path / "log").read_text().splitlines()) == len(answered)
+
+
+def test_a_question_that_waits_for_a_store_is_answered_before_the_end() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    class Slow:
+        blocking = True
+        max_body = 0
+
+        def handle(self, method: str, target: str, headers: Headers, body: bytes, peer: str | None) -> Answer:
+            begun.set()
+            may_end.wait(20)
+            return Answer(200)
+
+    async def serve() -> tuple[Any, grpc.StatusCode]:
+        port = free_port()
+        server = Server(Tcp("127.0.0.1", port), Slow())
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            ask = channel.unary_unary(
+                f"/{SERVICE}/Check",
+                request_serializer=external_auth_pb2.CheckRequest.SerializeToString,
+                response_deserializer=external_auth_pb2.CheckResponse.FromString,
+            )
+            asked = asyncio.ensure_future(ask(request(), timeout=20, wait_for_ready=True))
+            await asyncio.to_thread(begun.wait, 20)
+            stopping = asyncio.create_task(server.stop(20))
+            await asyncio.sleep(0)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await ask(request(), timeout=10)
+            assert not asked.done()
+            may_end.set()
+            await stopping
+            return await asked, refused.value.code()
+
+    answer, code = asyncio.run(serve())
+    assert answer.status.code == 0
+    assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
