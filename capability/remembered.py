@@ -29,7 +29,8 @@ from capability.tokens import Biscuit
 from capability.verified import READ_FACTOR, VerifiedChains
 
 if TYPE_CHECKING:
-    from capability.datalog.residual import Residual, Residuals
+    from capability.datalog.preparation import Residual
+    from capability.datalog.residual import Residuals
 
 KNOWN_SIZE: Final = 3072
 """What is remembered of a text beside its own length takes about this many bytes, its share of the chains

@@ -18,7 +18,7 @@ from capability import (
     Outcome,
 )
 from capability.datalog.errors import ParseError
-from capability.datalog.residual import MAX_REQUEST_ROWS, MAX_REQUEST_TEXT
+from capability.datalog.preparation import MAX_REQUEST_ROWS, MAX_REQUEST_TEXT
 from capability.decision import BRIEF
 from capability.guard import RequestForm
 from capability.store.memory import MemoryStore

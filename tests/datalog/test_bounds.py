@@ -12,8 +12,9 @@ from capability.datalog.bounds import Bound
 from capability.datalog.errors import DatalogError
 from capability.datalog.limits import GUARD_LIMITS, Limits
 from capability.datalog.parser import parse_block, parse_program
+from capability.datalog.preparation import MAX_REQUEST_TEXT
 from capability.datalog.program import KeyScope, Predicate, Program
-from capability.datalog.residual import MAX_REQUEST_TEXT, Residuals
+from capability.datalog.residual import Residuals
 from capability.datalog.shapes import RequestFact
 from capability.datalog.terms import DATE, INTEGER, STRING, Term
 from capability.wire.snapshot import LoadedBlock

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from capability.datalog.limits import GUARD_LIMITS
 from capability.datalog.parser import parse_block, parse_program
+from capability.datalog.preparation import Residual
 from capability.datalog.program import Check, Closure, Expression, Op, Predicate, Program, Query, Rule, Value
-from capability.datalog.residual import Residual, Residuals
+from capability.datalog.residual import Residuals
 from capability.datalog.shapes import RequestFact
 from capability.datalog.skeletons import lifted
 from capability.datalog.terms import BOOL, DATE, INTEGER, STRING, VARIABLE, Term

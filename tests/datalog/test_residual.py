@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from capability import Biscuit, PublicKey
 from capability.datalog.limits import GUARD_LIMITS, Limits
 from capability.datalog.parser import parse_block, parse_program
+from capability.datalog.preparation import MAX_REQUEST_TEXT, Residual
 from capability.datalog.program import Program
-from capability.datalog.residual import MAX_REQUEST_TEXT, Residual, Residuals
+from capability.datalog.residual import Residuals
 from capability.datalog.shapes import RequestFact, Unsure
 from capability.datalog.terms import DATE, INTEGER, STRING
 from capability.errors import BiscuitValidationError, KeyFormatError
