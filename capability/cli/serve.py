@@ -21,7 +21,7 @@ from capability.datalog.terms import DATE_MAX
 if TYPE_CHECKING:
     from capability.keys import PublicKey
     from capability.keyset import KeySet
-    from capability.sidecar.settings import RouteSettings, Settings
+    from capability.sidecar.settings import Listener, RouteSettings, Settings
     from capability.store.signed import SignedRevocations
 
 _NEVER: Final = "--store none"
@@ -182,6 +182,7 @@ def _checked(settings: "Settings") -> Result:
     from capability.sidecar.configured import unrevoked
     from capability.sidecar.guards import build_routes
     from capability.sidecar.keysource import KeySource, KeysUnavailable
+    from capability.sidecar.revocations import STORE_MAX_STALE
     from capability.sidecar.settings import SettingsError
 
     notes: list[str] = []
@@ -191,7 +192,8 @@ def _checked(settings: "Settings") -> Result:
 
     try:
         assert settings.keys is not None
-        keys = KeySource(settings.keys).read()
+        source = KeySource(settings.keys)
+        keys = source.read()
         routes = build_routes(
             settings.routes,
             keys,
@@ -207,17 +209,18 @@ def _checked(settings: "Settings") -> Result:
         ) from error
     except SettingsError as error:
         raise _refused(error) from error
-    lines = [
-        f"{each.address}  {each.serves.value}"
-        + (f", behind {each.behind}" if each.serves.value == "check" else "")
-        for each in settings.listen
-    ]
-    lines += [
-        f"{route.host or 'any host'} {route.path}  {_named(policy)}"
-        for route, policy in zip(routes, settings.routes, strict=True)
-    ]
-    lines.append(f"keys  {keys!r}")
+    lines = [_of_listener(each) for each in settings.listen]
+    named = {each.name: each for each in settings.routes}
+    # in the order in which they are looked at, which is not that of the file
+    lines += [f"{each.host or 'any host'} {each.path}  {_of_route(named[each.name])}" for each in routes]
+    if not any(each.host is None and each.path == "/" for each in settings.routes):
+        lines.append("anything else  nobody is let in")
+    fetched = f", fetched every {settings.keys_refresh:g} s" if source.is_remote else ""
+    lines.append(f"keys  {keys!r}{fetched}")
     lines += _of_revocations(settings, signed)
+    lines.append(_of_log(settings))
+    if settings.workers > 1:
+        lines.append(f"workers  {settings.workers}")
     if settings.telemetry:
         lines.append("traces  exported as the OTEL_* variables say")
     warning = unrevoked(settings, _NEVER)
@@ -227,7 +230,13 @@ def _checked(settings: "Settings") -> Result:
         notes.append(TOO_OLD)
     data = {
         "listen": [
-            {"address": str(each.address), "serves": each.serves.value, "behind": each.behind}
+            {
+                "address": str(each.address),
+                "mode": _mode(each),
+                "serves": each.serves.value,
+                "behind": each.behind,
+                "paths": each.paths.value,
+            }
             for each in settings.listen
         ],
         "routes": [
@@ -236,6 +245,8 @@ def _checked(settings: "Settings") -> Result:
                 "host": each.host,
                 "path": each.path,
                 "policy": each.policy or each.source,
+                "application": each.application,
+                "tenant": each.tenant,
                 "on_stale": each.on_stale.value,
             }
             for each in settings.routes
@@ -245,7 +256,13 @@ def _checked(settings: "Settings") -> Result:
         "revocations": None
         if signed is None
         else {"place": signed[0], "revision": signed[1].revision(), "valid_until": signed[1].valid_until},
-        "max_stale": settings.max_stale,
+        "max_stale": settings.max_stale or (STORE_MAX_STALE if settings.store and settings.follow else None),
+        "log": {
+            "decisions": settings.decisions.value,
+            "to": settings.log,
+            "capacity": settings.log_capacity,
+            "when_full": settings.when_full.value,
+        },
         "workers": settings.workers,
         "telemetry": settings.telemetry,
         "warnings": notes,
@@ -290,10 +307,51 @@ def _of_revocations(settings: "Settings", signed: "tuple[str, SignedRevocations]
     return lines or ["revocations  none: nothing is ever revoked"]
 
 
-def _named(route: "RouteSettings") -> str:
-    if route.source is not None:
-        return one_line(" ".join(route.source.split()))
-    return route.policy or "the built-in policy"
+def _of_listener(listener: "Listener") -> str:
+    """Returns what is said of a listener: what is spoken there, and who may connect."""
+    from capability.sidecar.addresses import Tcp
+
+    parts = [listener.serves.value]
+    if listener.serves.value == "check":
+        parts.append(f"behind {listener.behind}")
+    if listener.paths.value == "raw":
+        parts.append("with ambiguous paths")
+    mode = _mode(listener)
+    if mode is not None:
+        parts.append(f"mode {mode}")
+    if isinstance(listener.address, Tcp) and not listener.address.is_loopback:
+        parts.append("other hosts can connect")
+    return f"{listener.address}  {', '.join(parts)}"
+
+
+def _mode(listener: "Listener") -> str | None:
+    """Returns who may connect to a socket file, as `chmod` writes it; None for other addresses."""
+    from capability.sidecar.addresses import Unix
+
+    return f"{listener.address.mode:04o}" if isinstance(listener.address, Unix) else None
+
+
+def _of_route(route: "RouteSettings") -> str:
+    """Returns by what requests are decided, what is stated for them, and whether old revocations will do."""
+    policy = route.policy or "the built-in policy"
+    parts = [policy if route.source is None else one_line(" ".join(route.source.split()))]
+    parts += [
+        f"{name} {one_line(value)}"
+        for name, value in (("application", route.application), ("tenant", route.tenant))
+        if value is not None
+    ]
+    if route.on_stale.value == "allow":
+        parts.append("also by revocations that are too old")
+    return ", ".join(parts)
+
+
+def _of_log(settings: "Settings") -> str:
+    """Returns which decisions are written where, and what happens to those that do not fit."""
+    if settings.decisions.value == "none":
+        return "log  none"
+    which = "decisions that were denied" if settings.decisions.value == "denied" else "all decisions"
+    full = "dropped and counted" if settings.when_full.value == "drop" else "denied"
+    return f"log  {which}, to {settings.log}; what does not fit is {full}"
 
 
 def _check_packages(settings: "Settings") -> None:

@@ -78,7 +78,11 @@ class Admin:
         return Answer(HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, text.encode())
 
     def _health(self) -> Health:
-        return health(self._live, self._revocations, draining=self._draining())
+        """Returns how this worker is, and when nothing is wrong with it whether another one is not ready."""
+        found = health(self._live, self._revocations, draining=self._draining())
+        if found.ready and self._board.workers > 1 and not self._board.gauges()["ready"]:
+            return Health(("another worker is not ready",))
+        return found
 
     def _status(self) -> Answer:
         live, state = self._live, self._live.state

@@ -4,6 +4,7 @@ Where there are both, a token that either of them names is revoked, and when one
 is allowed.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 STORE_MAX_STALE: Final = 30.0
 """Seconds for which a store's copy is gone by where nothing else is said. A signed list says that itself."""
+
+
+LOOK: Final = 0.005
+"""Seconds between two looks for a first answer."""
 
 
 class Known(NamedTuple):
@@ -61,6 +66,17 @@ class Revocations:
         """Begins to follow."""
         for each in self._followed:
             each.start()
+
+    def hear(self, patience: float) -> None:
+        """Waits until each source that is followed has answered or failed, `patience` seconds at most.
+
+        Who asks as soon as it serves is then not refused only because nothing was looked at yet.
+        """
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            if all(each.revision() is not None or each.failures for each in self._followed):
+                return
+            time.sleep(LOOK)
 
     def close(self) -> None:
         """Stops following, and closes the store."""

@@ -57,6 +57,10 @@ NOT_READY: Final = Refusal(_NOT_READY)
 """Answers while there is nothing to decide by."""
 
 
+FIRST_ANSWER: Final = 2.0
+"""Seconds that a start waits for a store that does not answer; then it is served without, by 503."""
+
+
 class Service:
     """Makes handlers, and keeps what they decide by fresh between `start` and `close`.
 
@@ -91,7 +95,8 @@ class Service:
     def start(self) -> None:
         """Reads keys and policies, and begins to follow the store and to write the log.
 
-        Keys that cannot be read are no error: until they are, nothing is allowed. Raises SettingsError for
+        It waits for the store's first answer, FIRST_ANSWER seconds at most. Neither a store nor keys that
+        cannot be read are an error: until they are, nothing is allowed. Raises SettingsError for
         what can never work, such as a log that cannot be opened; then nothing goes on.
         """
         with contextlib.ExitStack() as begun:
@@ -114,6 +119,7 @@ class Service:
             except KeysUnavailable as error:
                 self.live.without_keys(str(error))
             self._revocations.start()
+            self._revocations.hear(FIRST_ANSWER)
             self._begun = begun.pop_all()
 
     def close(self) -> None:

@@ -75,6 +75,7 @@ class Board:
     """The rows of all workers; made before they are."""
 
     def __init__(self, workers: int) -> None:
+        self.workers = workers
         self._memory = mmap.mmap(-1, workers * _WIDTH * 8)
         self._numbers = memoryview(self._memory).cast("Q")
 

@@ -232,6 +232,41 @@ def test_no_token_is_handed_to_who_put_a_socket_where_everybody_may(issuer: Shel
         assert issuer.cap("verify", "token", "-o", "read", "--sidecar", address).exit == 0
 
 
+def test_a_configuration_is_explained(issuer: Shell) -> None:
+    """Each route with its own policy, and what may surprise, such as who can connect."""
+    issuer.write("root.key.pub", repr(ROOT.public_key))
+    issuer.write("some.datalog", "allow if true")
+    issuer.write(
+        "cap.toml",
+        'public_key = "root.key.pub"\n[serve]\nmax_stale = 5\nlog = "log.jsonl"\ndecisions = "all"\n'
+        'when_full = "deny"\nworkers = 2\nstore = "sqlite:///cap.db"\n'
+        '[[serve.listen]]\naddress = "unix:/run/cap.sock"\nmode = "0600"\nbehind = "envoy"\npaths = "raw"\n'
+        '[[serve.listen]]\naddress = "tcp:0.0.0.0:9901"\nserves = "admin"\npublic = true\n'
+        '[[serve.route]]\npath = "/open"\npolicy = "some.datalog"\ntenant = "acme"\non_stale = "allow"\n'
+        '[[serve.route]]\nhost = "api.example.com"\napplication = "orders"\n',
+    )
+    folder = issuer.folder
+    done = issuer.cap("serve", "--check")
+    assert (done.exit, done.text.splitlines()) == (
+        0,
+        [
+            "unix:/run/cap.sock  check, behind envoy, with ambiguous paths, mode 0600",
+            "tcp:0.0.0.0:9901  admin, other hosts can connect",
+            "api.example.com /  the built-in policy, application orders",
+            f"any host /open  {folder}/some.datalog, tenant acme, also by revocations that are too old",
+            "anything else  nobody is let in",
+            f"keys  {ROOT.public_key!r}",
+            "revocations  followed, 5 s old at most",
+            f"log  all decisions, to {folder}/log.jsonl; what does not fit is denied",
+            "workers  2",
+        ],
+    )
+    said = issuer.cap("serve", "--check", "--json").json
+    assert (said["listen"][0]["mode"], said["listen"][0]["paths"]) == ("0600", "raw")
+    assert [each["on_stale"] for each in said["routes"]] == ["allow", "deny"]
+    assert (said["max_stale"], said["log"]["when_full"], said["workers"]) == (5.0, "deny", 2)
+
+
 def test_a_command_runs_with_a_narrower_token(issuer: Shell) -> None:
     whole = (issuer.folder / "token").read_text()
     env = {"CAP_TOKEN": whole, "CAP_PRIVATE_KEY": "root.key"}

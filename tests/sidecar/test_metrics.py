@@ -2,15 +2,20 @@
 
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from capability.sidecar.addresses import parse_address
 from capability.sidecar.metrics import exposition
+from capability.sidecar.service import Service
+from capability.sidecar.settings import Listener, Serves
+from capability.sidecar.table import read_settings
 from capability.sidecar.tally import REASONS, Board
 from capability.store import create_store
 from tests.sidecar.processes import Sidecar, sidecar, wait_until
-from tests.sidecar.test_server import config, ids
+from tests.sidecar.test_server import KEY, config, ids
 from tests.sidecar.tokens import mint
 
 WORKERS = 2
@@ -112,3 +117,21 @@ def test_workers_that_differ_show_it() -> None:
     found = samples(exposition(board).decode())
     assert {labels[0] for name, labels in found if name == "cap_policy_info"} == {f"{10:016x}", f"{11:016x}"}
     assert found[("cap_ready", ())] == 0
+
+
+def test_one_worker_that_is_not_ready_makes_all_of_them_not_ready(tmp_path: Path) -> None:
+    settings = read_settings({"policy": "policy.datalog"}, tmp_path)
+    (tmp_path / "policy.datalog").write_text("allow if true;")
+    board = Board(2)
+    service = Service(replace(settings, keys=KEY), board, 0)
+    service.start()
+    try:
+        admin = service.handler(Listener(address=parse_address("tcp:0"), serves=Serves.ADMIN))
+        service.say()
+        board.row(1).says("ready", 1)
+        assert admin.handle("GET", "/readyz", [], b"", None).status == 200
+        board.row(1).says("ready", 0)
+        answer = admin.handle("GET", "/readyz", [], b"", None)
+        assert (answer.status, answer.body) == (503, b"another worker is not ready\n")
+    finally:
+        service.close()

@@ -199,6 +199,15 @@ def test_a_revocation_reaches_the_sidecar(tmp_path: Path) -> None:
         assert server.ask(token=mint(), headers={"X-Cap-Min-Revision": str(revision + 1)})[0] == 503
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_asks_as_soon_as_it_serves_is_not_refused(tmp_path: Path, workers: int) -> None:
+    url = f"sqlite:///{tmp_path}/cap.db"
+    create_store(url).close()
+    with sidecar(tmp_path, config=config(f'store = "{url}"\nworkers = {workers}')) as server:
+        assert [server.ask(token=mint())[0] for _ in range(5)] == [200] * 5
+        assert server.ask(1, "/readyz")[0] == 200
+
+
 def test_a_strict_sidecar_asks_the_store_on_every_request(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/cap.db"
     with (

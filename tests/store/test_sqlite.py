@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 
 from capability.errors import StoreRolledBack, StoreSchemaError, StoreUnavailable
-from capability.store import Record, Selection, Store
+from capability.store import Record, Selection
 from capability.store.audit import Event
+from capability.store.follower import Follower
+from capability.store.protocol import WakingStore
 from capability.store.sqlite import APPLICATION_ID, MIGRATIONS, SQLiteStore, create, schema
-from tests.store.contract import NOON, A, B, C, StoreContract
+from tests.store.contract import NOON, A, B, C, WakingContract
 
 
-class TestSQLiteStore(StoreContract):
-    def make_store(self, tmp_path: Path) -> Store:
+class TestSQLiteStore(WakingContract):
+    def make_store(self, tmp_path: Path) -> WakingStore:
         create(tmp_path / "cap.db")
         return SQLiteStore(tmp_path / "cap.db")
 
@@ -41,6 +43,16 @@ def finish(process: subprocess.Popen[str]) -> str:
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     return output
+
+
+def test_who_follows_is_woken_by_another_process(path: Path) -> None:
+    program = (
+        "import sys; from capability.store import sqlite as s; s.SQLiteStore(sys.argv[1]).revoke([b'a'])"
+    )
+    with SQLiteStore(path) as store, Follower(store, max_stale=None, interval=60) as follower:
+        finish(python(program, path))
+        assert follower.wait_for(1, timeout=30)
+        store.close()  # ends the follower's wait too
 
 
 # What the file is

@@ -1,6 +1,7 @@
 """The store in a SQLite file."""
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -43,6 +44,10 @@ _VARIABLES: Final = 500
 
 _PAGE: Final = 1000
 """Lines of the audit trail read in one transaction."""
+
+
+_LOOK: Final = 0.02
+"""Seconds between two looks of somebody who waits: a look takes microseconds, and a file tells nobody."""
 
 
 class SQLiteStore:
@@ -214,6 +219,15 @@ class SQLiteStore:
             if since > revision:
                 raise StoreRolledBack(since, revision)
             yield Feed(_fed(connection, since, self.path), revision)
+
+    def wait(self, revision: int, timeout: float) -> None:
+        """Returns when the revision has moved past `revision`, or after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        while self.revision() <= revision:
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(_LOOK, left))
 
     def prune(self, *, now: datetime | None = None, actor: str | None = None) -> int:
         """Drops the revocations of tokens that have expired a day ago or earlier; returns how many."""
