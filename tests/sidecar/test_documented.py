@@ -92,3 +92,9 @@ def test_every_problem_of_the_sidecar_is_explained_with_its_status() -> None:
     for problem in problems():
         statuses.setdefault(problem.type, set()).add(str(problem.status))
     assert {name: set(each.split(", ")) for name, each in told.items()} == statuses
+
+
+def test_the_map_of_the_sidecar_has_each_module() -> None:
+    """Whoever looks for a part finds it in the package's docstring."""
+    modules = {each.name for each in pkgutil.iter_modules(capability.sidecar.__path__)}
+    assert modules <= set(re.findall(r"\w+", capability.sidecar.__doc__ or ""))
