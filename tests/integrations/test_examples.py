@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 import httpx
 import pytest
 from celery.contrib.testing.worker import start_worker
@@ -78,9 +79,10 @@ def test_flask() -> None:
         assert_web(port)
 
 
-def test_django() -> None:
+@pytest.mark.parametrize("module", ["django_app", "drf_app"])
+def test_django(module: str) -> None:
     program = (
-        "import sys; from examples.integrations.django_app import make_app\n"
+        f"import sys; from examples.integrations.{module} import make_app\n"
         "from tests.integrations.servers import wsgi_server\n"
         "with wsgi_server(make_app()) as port: print(port, flush=True); sys.stdin.read()"
     )
@@ -108,6 +110,42 @@ def test_grpc() -> None:
         with pytest.raises(grpc.RpcError):
             get(b"7", timeout=5)
     server.stop(None).wait()
+
+
+def test_grpc_on_asyncio() -> None:
+    from examples.integrations.grpc_aio_server import make_server
+
+    async def run() -> None:
+        server = make_server()
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            get: Any = channel.unary_unary("/shop.Items/Get")
+            sent = [("authorization", f"Bearer {ALICE.to_base64()}")]
+            assert await get(b"7", metadata=sent, timeout=5) == b"item 7 for alice"
+            with pytest.raises(grpc.RpcError):
+                await get(b"7", timeout=5)
+        await server.stop(None)
+
+    asyncio.run(run())
+
+
+def test_clients() -> None:
+    from examples.integrations.client import by_httpx, by_requests
+    from examples.integrations.starlette_app import make_app
+
+    with asgi_server(make_app()) as port:
+        for ask in (by_httpx, by_requests):
+            assert ask(f"http://127.0.0.1:{port}/items/7", ALICE.to_base64()) == '{"item":7,"for":"alice"}'
+
+
+def test_pytest_plugin() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "capability.integrations.pytest_plugin"]
+    command += ["-p", "no:cacheprovider", str(EXAMPLES / "test_refunds.py")]
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    played = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert played.returncode == 0, played.stdout + played.stderr
+    assert "2 passed" in played.stdout
 
 
 def test_celery() -> None:

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +31,11 @@ def test_a_missing_framework_names_its_extra(module: str, missing: str, extra: s
     last = failed.stderr.splitlines()[-1]
     assert f"pip install 'capability-tokens[{extra}]'" in last
     assert last.count("capability-tokens[") == 1
+
+
+def test_every_integration_is_an_extra() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    assert set(project["optional-dependencies"]) >= {
+        *("asgi", "starlette", "fastapi", "litestar", "flask", "django", "drf", "grpc", "celery", "mcp"),
+        *("httpx", "requests", "pytest"),
+    }
