@@ -251,7 +251,7 @@ def _checked(settings: "Settings") -> Result:
             }
             for each in settings.routes
         ],
-        "keys": settings.keys,
+        "keys": source.shown,
         "follow": settings.follow,
         "revocations": None
         if signed is None

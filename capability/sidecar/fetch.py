@@ -53,6 +53,11 @@ def check_url(url: str, what: str) -> None:
         raise ValueError(f"{what} are fetched over https, or over http from this host")
 
 
+def shown(url: str) -> str:
+    """Returns a URL without what follows its path, which may be what lets one in."""
+    return url.partition("?")[0].partition("#")[0]
+
+
 def fetch(
     url: str,
     max_bytes: int,
@@ -83,10 +88,17 @@ def fetch(
     except HTTPException as error:  # a server that speaks no HTTP; the standard library's is no OSError
         raise FetchFailed("that was no answer") from error
     except OSError as error:
-        reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
-        raise FetchFailed(str(reason).lower()) from error
+        raise FetchFailed(_reason(error).lower()) from error
     except ValueError as error:  # a name that is none, as the standard library finds out only now
         raise FetchFailed("that is no address") from error
+
+
+def _reason(error: OSError) -> str:
+    """Returns why a server cannot be read, in the system's words, which urllib keeps within its own error."""
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(cause) or type(cause).__name__
 
 
 def _content(response: HTTPResponse, max_bytes: int, stopped: Callable[[], bool]) -> bytes:

@@ -6,7 +6,7 @@ from typing import Final
 from capability.errors import KeyFormatError
 from capability.keys import PublicKey
 from capability.keyset import KeySet
-from capability.sidecar.fetch import FetchFailed, check_url, fetch
+from capability.sidecar.fetch import FetchFailed, check_url, fetch, shown
 
 MAX_BYTES: Final = 1 << 20
 LONGEST: Final = 15.0
@@ -43,21 +43,23 @@ class KeySource:
             with open(self.place, "rb") as file:
                 return _parse(file.read(MAX_BYTES + 1))
         except KeyFormatError as error:
-            raise KeysUnavailable(f"{self._shown}: {error}") from error
+            raise KeysUnavailable(f"{self._quoted}: {error}") from error
         except FetchFailed as error:
-            raise KeysUnavailable(f"{self._shown} cannot be read: {error}") from error
+            raise KeysUnavailable(f"{self._quoted} cannot be read: {error}") from error
         except ValueError as error:  # a URL that nothing is fetched from, or a zero byte in a path
-            raise KeysUnavailable(f"{self._shown} cannot be read: it is no place of keys") from error
+            raise KeysUnavailable(f"{self._quoted} cannot be read: it is no place of keys") from error
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise KeysUnavailable(f"{self._shown} cannot be read: {reason.lower()}") from error
+            raise KeysUnavailable(f"{self._quoted} cannot be read: {reason.lower()}") from error
 
     @property
-    def _shown(self) -> str:
-        if "/" not in self.place:
-            return "the public key"
-        # what follows the path may be what lets one in
-        return repr(self.place.partition("?")[0][:200] if self.is_remote else self.place[:200])
+    def shown(self) -> str:
+        """The place, as it may be told to others."""
+        return shown(self.place) if self.is_remote else self.place
+
+    @property
+    def _quoted(self) -> str:
+        return repr(self.shown[:200]) if "/" in self.place else "the public key"
 
 
 def check_place(place: str) -> None:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
 
 from capability.errors import StoreError, StoreUnavailable
 from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.sidecar.feed import RETRY
-from capability.sidecar.fetch import FetchFailed, fetch
+from capability.sidecar.fetch import FetchFailed, fetch, shown
 from capability.sidecar.keysource import KeysUnavailable
 from capability.store.signed import MAX_BYTES, SignedRevocations, read_file
 
@@ -215,14 +214,12 @@ class _File:
 
 class _Remote:
     def __init__(self, url: str, pause: float, stopped: Callable[[], bool]) -> None:
-        parts = urlsplit(url)
         self._url = url
         self._stopped = stopped
         self._read: tuple[bytes, str | None] = (b"", None)
         self._taken: tuple[bytes, str | None] = (b"", None)
         self.pause = pause
-        # what follows the path may be what lets one in
-        self.shown = f"{parts.scheme}://{parts.netloc}{parts.path}"
+        self.shown = shown(url)
 
     def moved(self) -> bool:
         return True

@@ -120,6 +120,16 @@ def test_what_stands_in_the_query_of_a_url_is_not_shown() -> None:
     with server(b"") as port, pytest.raises(KeysUnavailable) as refused:
         KeySource(f"http://127.0.0.1:{port}/keys?secret=hunter2").read()
     assert "hunter2" not in str(refused.value)
+    assert KeySource("https://issuer.example/keys?secret=hunter2").shown == "https://issuer.example/keys"
+
+
+def test_why_a_server_cannot_be_read_is_told_in_words() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/keys"
+        with pytest.raises(KeysUnavailable) as refused:
+            KeySource(url).read()
+    assert str(refused.value) == f"{url!r} cannot be read: connection refused"
 
 
 def test_the_server_of_the_keys_has_a_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
