@@ -20,6 +20,7 @@ from capability.cli.output import Result
 TIMEOUT: Final = 10.0
 """Seconds for the whole answer, however it comes."""
 MAX_ANSWER: Final = 4 << 20
+"""Bytes of it."""
 
 EXITS: Final = {
     "allowed": Exit.DONE,

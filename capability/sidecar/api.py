@@ -30,6 +30,8 @@ from capability.sidecar.tally import Answers
 
 WEB_KEYS: Final = "/.well-known/biscuit-web-keys"
 MAX_BODY: Final = 256 * 1024
+"""Bytes of a request's body."""
+
 KEYS_MAX_AGE: Final = 300
 """Seconds for which others may keep the keys."""
 
@@ -41,6 +43,8 @@ REVISION: Final = b"x-cap-revision"
 
 _REQUEST_ID: Final = b"x-request-id"
 _MAX_REQUEST_ID: Final = 128
+"""Bytes of an id that is sent back."""
+
 _NO_STORE: Final = (b"cache-control", b"no-store")
 _NO_CACHE: Final = (b"pragma", b"no-cache")
 """What RFC 6749 wants beside `no-store` of an answer that holds a token."""

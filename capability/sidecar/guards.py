@@ -26,6 +26,7 @@ from capability.sidecar.settings import OnStale, RouteSettings, SettingsError
 _TOLD: Final = frozenset({HEADER, DEFAULT_VOCABULARY.tenant})
 ANSWERS: Final = (f"{HEADER}($name, $value)", f"{DEFAULT_VOCABULARY.tenant}($tenant)")
 _MAX_POLICY: Final = 1 << 20
+"""Bytes of a policy's file."""
 
 
 def build_routes(

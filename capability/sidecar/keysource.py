@@ -9,6 +9,8 @@ from capability.keyset import KeySet
 from capability.sidecar.fetch import FetchFailed, check_url, fetch, shown
 
 MAX_BYTES: Final = 1 << 20
+"""Bytes that are read of a file, or of an answer, that holds keys."""
+
 LONGEST: Final = 15.0
 """Seconds for all of a download: reloads wait for it, and stricter policies with them."""
 

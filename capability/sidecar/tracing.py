@@ -50,6 +50,7 @@ _MEMBER: Final = re.compile(
 )
 _MAX_STATE: Final = 512
 _MAX_MEMBERS: Final = 32
+"""Bytes of a `tracestate` that is handed on, and its members (W3C Trace Context, 3.3)."""
 
 _METHODS: Final = frozenset(
     ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from capability.sidecar.extauthz import Server as GRPCServer
 
 SWEEP: Final = 0.25
+"""Seconds between two looks for connections that are late."""
+
 LAST_CALL: Final = 0.5
 """Seconds in which answers say that their connection ends, before idle ones are closed: a request may be on
 its way.
