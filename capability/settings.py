@@ -149,7 +149,7 @@ def _revocations(
             f"set CAP_STORE, or set it to {NO_STORE!r} if tokens are never revoked",
             "config.missing",
         )
-    max_stale = _max_stale(environment.get("CAP_MAX_STALE", "").strip()) or config.max_stale
+    max_stale = read_max_stale(environment) or config.max_stale
     if only and (url == NO_STORE or max_stale is not None):
         raise ConfigurationError(
             "only a store that is asked each time can tell what is registered",
@@ -216,7 +216,9 @@ def read_prefixes(environment: Mapping[str, str], config: Config) -> tuple[str, 
         raise ConfigurationError(str(error), "write it as sk_live_", "config.prefix") from error
 
 
-def _max_stale(text: str) -> float | None:
+def read_max_stale(environment: Mapping[str, str]) -> float | None:
+    """Returns the seconds of CAP_MAX_STALE, None where it is not set; raises ConfigurationError."""
+    text = environment.get("CAP_MAX_STALE", "").strip()
     if not text:
         return None
     try:

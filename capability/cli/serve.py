@@ -60,13 +60,27 @@ _HINT: Final = "see the example in docs/sidecar.md"
     show_envvar=True,
     help="Who asks there: envoy, nginx, traefik, caddy, haproxy, or plain.",
 )
-@click.option("--admin", metavar="ADDRESS", help="Where /livez, /readyz, /metrics and /status are served.")
+@click.option(
+    "--admin",
+    metavar="ADDRESS",
+    envvar="CAP_ADMIN",
+    show_envvar=True,
+    help="Where /livez, /readyz, /metrics and /status are served.",
+)
 @click.option(
     "--api",
     metavar="ADDRESS",
+    envvar="CAP_API",
+    show_envvar=True,
     help="Where AuthZEN, introspection, revocation, token exchange and keys are served.",
 )
-@click.option("--grpc", metavar="ADDRESS", help="Where Envoy's ext_authz over gRPC is served.")
+@click.option(
+    "--grpc",
+    metavar="ADDRESS",
+    envvar="CAP_GRPC",
+    show_envvar=True,
+    help="Where Envoy's ext_authz over gRPC is served.",
+)
 @click.option("--public", is_flag=True, help="Let other hosts connect to a tcp: address.")
 @click.option(
     "--policy",
@@ -101,9 +115,38 @@ _HINT: Final = "see the example in docs/sidecar.md"
     "--max-stale",
     type=float,
     metavar="SECONDS",
-    help="How old revocations may be.  [default: 30 for a store, and what signed ones say themselves]",
+    help="How old revocations may be.  [env var: CAP_MAX_STALE; default: 30 for a store, and what signed"
+    " ones say themselves]",
 )
-@click.option("--workers", type=int, metavar="N", help="Processes that decide.  [default: 1]")
+@click.option(
+    "--on-stale",
+    metavar="deny|allow",
+    envvar="CAP_ON_STALE",
+    show_envvar=True,
+    help="What holds once they are older.  [default: deny]",
+)
+@click.option(
+    "--decisions",
+    metavar="none|denied|all",
+    envvar="CAP_DECISIONS",
+    show_envvar=True,
+    help="Which decisions are logged.  [default: denied]",
+)
+@click.option(
+    "--log",
+    metavar="FILE|stderr|store",
+    envvar="CAP_LOG",
+    show_envvar=True,
+    help="Where to.  [default: stderr]",
+)
+@click.option(
+    "--workers",
+    type=int,
+    metavar="N",
+    envvar="CAP_WORKERS",
+    show_envvar=True,
+    help="Processes that decide.  [default: 1]",
+)
 @click.option("--check", is_flag=True, help="Only say what would be served, and what is odd about it.")
 @click.pass_obj
 def serve(session: Session, /, check: bool, **flags: Any) -> Result:
@@ -257,6 +300,7 @@ def _checked(settings: "Settings") -> Result:
         if signed is None
         else {"place": signed[0], "revision": signed[1].revision(), "valid_until": signed[1].valid_until},
         "max_stale": settings.max_stale or (STORE_MAX_STALE if settings.store and settings.follow else None),
+        "grace": settings.grace,
         "log": {
             "decisions": settings.decisions.value,
             "to": settings.log,
@@ -292,14 +336,15 @@ def _of_revocations(settings: "Settings", signed: "tuple[str, SignedRevocations]
     from capability.sidecar.revocations import STORE_MAX_STALE
 
     lines = []
+    grace = f" ({settings.grace:g} s more while not ready)" if settings.grace else ""
     if settings.store is not None and settings.follow:
-        lines.append(f"revocations  followed, {settings.max_stale or STORE_MAX_STALE:g} s old at most")
+        lines.append(f"revocations  followed, {settings.max_stale or STORE_MAX_STALE:g} s old at most{grace}")
     elif settings.store is not None:
         lines.append("revocations  the store is asked on every request")
     if signed is not None:
         place, found = signed
         until = rfc_3339(datetime.fromtimestamp(min(found.valid_until, DATE_MAX), UTC))
-        at_most = "" if settings.max_stale is None else f", {settings.max_stale:g} s old at most"
+        at_most = "" if settings.max_stale is None else f", {settings.max_stale:g} s old at most{grace}"
         lines.append(
             f"revocations  signed, in {place}: {counted(len(found))} at revision {found.revision()},"
             f" valid until {until}{at_most}"

@@ -7,10 +7,11 @@ from typing import Any
 
 from capability.configuration import NO_STORE, Config, default_store, is_datalog, registered_only
 from capability.errors import ConfigurationError
+from capability.settings import read_max_stale
 from capability.sidecar.fetch import check_url
 from capability.sidecar.keysource import check_place
 from capability.sidecar.settings import Settings, SettingsError
-from capability.sidecar.table import read_settings
+from capability.sidecar.table import NO_FILES, read_settings
 from capability.store import check_url as check_store_url
 
 
@@ -33,6 +34,9 @@ class Flags:
     revocations_key: str | None = None
     revocations_name: str | None = None
     max_stale: float | None = None
+    on_stale: str | None = None
+    decisions: str | None = None
+    log: str | None = None
     workers: int | None = None
 
 
@@ -47,6 +51,11 @@ def configured(
             "usage",
         )
     table = _table(config, flags)
+    max_stale = read_max_stale(environment) if flags.max_stale is None else flags.max_stale
+    if max_stale is not None:
+        table["max_stale"] = max_stale
+    elif config.max_stale is not None:
+        table.setdefault("max_stale", config.max_stale)
     policy = (flags.policy or environment.get("CAP_POLICY") or "").strip()
     if policy:
         table.pop("policy", None)
@@ -163,7 +172,9 @@ def _table(config: Config, flags: Flags) -> dict[str, Any]:
         table["listen"] = [*kept, *listeners]
     said_by_flags = {
         "application": flags.application,
-        "max_stale": flags.max_stale,
+        "on_stale": flags.on_stale,
+        "decisions": flags.decisions,
+        "log": flags.log if flags.log in (None, *NO_FILES) else str(Path(str(flags.log)).absolute()),
         "workers": flags.workers,
     }
     return table | {name: value for name, value in said_by_flags.items() if value is not None}

@@ -116,7 +116,7 @@ class Revocations:
         if all(each.on_stale is OnStale.ALLOW for each in settings.routes):
             on_stale = OnStale.ALLOW
         reasons = []
-        for feed, source in zip(self._followed, self._copies(settings, on_stale), strict=True):
+        for feed, source in zip(self._followed, self._copies(settings, on_stale, 0.0), strict=True):
             try:
                 source.standing()
             except StoreUnavailable as error:
@@ -153,16 +153,19 @@ class Revocations:
 
     def _sources(self, settings: Settings, on_stale: OnStale) -> list[Store | Bounded]:
         asked = [] if self._strict is None else [self._strict]
-        return [*asked, *self._copies(settings, on_stale)]
+        return [*asked, *self._copies(settings, on_stale, settings.grace)]
 
-    def _copies(self, settings: Settings, on_stale: OnStale) -> list[Bounded]:
+    def _copies(self, settings: Settings, on_stale: OnStale, grace: float) -> list[Bounded]:
+        """Returns what is followed, to be gone by until `grace` seconds past max_stale."""
         denies = on_stale is OnStale.DENY
         copies = []
         if self._store is not None:
-            copies.append(Bounded(self._store, settings.max_stale or STORE_MAX_STALE if denies else None))
+            bound = (settings.max_stale or STORE_MAX_STALE) + grace
+            copies.append(Bounded(self._store, bound if denies else None))
         if self.signed is not None:
             # whatever a route says, what is past its own end is not gone by: that is the issuer's word
-            copies.append(Bounded(self.signed, settings.max_stale if denies else None))
+            unbound = settings.max_stale is None or not denies
+            copies.append(Bounded(self.signed, None if unbound else (settings.max_stale or 0.0) + grace))
         return copies
 
 

@@ -105,6 +105,7 @@ class Settings:
     revocations_name: str | None = None
     revocations_refresh: float = 30.0
     max_stale: float | None = None
+    grace: float = 0.0
     headers: tuple[str, ...] = ()
     realm: str = "cap"
     api_key: bool = False

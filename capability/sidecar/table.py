@@ -9,6 +9,7 @@
     revocations_name = "acme"        # which list of that signer is meant, if it signs several
     revocations_refresh = 30         # seconds between fetches of a URL
     max_stale = 30                   # seconds
+    grace = 60                       # seconds past max_stale in which it goes on, not ready; default: 0
     on_stale = "deny"                # or "allow": go on with what is known
     application = "orders"           # stated for every request
     headers = ["x-tenant"]           # stated as http_header(name, value)
@@ -75,6 +76,9 @@ from capability.sidecar.settings import (
 
 DEFAULT_ADDRESS: Final = "unix:/run/cap/cap.sock"
 
+NO_FILES: Final = ("stderr", "store")
+"""The words for the decision log that name no file."""
+
 _T = TypeVar("_T")
 _Word = TypeVar("_Word", bound=StrEnum)
 
@@ -113,13 +117,14 @@ def read_settings(table: Mapping[str, Any], base: Path, *, public: bool = False)
         revocations_name=known.text("revocations_name"),
         revocations_refresh=known.seconds("revocations_refresh", unsaid.revocations_refresh),
         max_stale=known.seconds_if_any("max_stale"),
+        grace=known.seconds("grace", unsaid.grace),
         headers=tuple(_header(each) for each in known.texts("headers")),
         realm=known.text("realm") or unsaid.realm,
         api_key=known.flag("api_key", unsaid.api_key),
         workers=known.number("workers", unsaid.workers, 256),
         drain_time=known.seconds("drain_time", unsaid.drain_time),
         decisions=known.word("decisions", unsaid.decisions),
-        log=log if log in ("stderr", "store") else str(base / log),
+        log=log if log in NO_FILES else str(base / log),
         log_capacity=known.number("log_capacity", unsaid.log_capacity, 10_000_000),
         when_full=known.word("when_full", unsaid.when_full),
         telemetry=known.flag("telemetry", unsaid.telemetry),
@@ -206,6 +211,8 @@ def _check(settings: Settings) -> None:
     for each in settings.listen:
         if each.serves is Serves.GRPC and isinstance(each.address, Unix) and settings.workers > 1:
             raise SettingsError(f"{each.address}: a gRPC listener of several workers has a tcp: address")
+    if not settings.follow and settings.grace:
+        raise SettingsError("serve.grace: without follow nothing is known that could be gone on with")
     if not settings.follow and any(each.on_stale is OnStale.ALLOW for each in settings.routes):
         raise SettingsError("serve.on_stale: without follow nothing is known that could be gone on with")
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -265,6 +266,45 @@ def test_a_configuration_is_explained(issuer: Shell) -> None:
     assert (said["listen"][0]["mode"], said["listen"][0]["paths"]) == ("0600", "raw")
     assert [each["on_stale"] for each in said["routes"]] == ["allow", "deny"]
     assert (said["max_stale"], said["log"]["when_full"], said["workers"]) == (5.0, "deny", 2)
+
+
+def test_what_is_said_where_comes_in_the_order_of_all_commands(issuer: Shell) -> None:
+    """A flag, the environment, [serve], the whole cap.toml: no bound is passed over."""
+    top = f'public_key = "{ROOT.public_key!r}"\nstore = "sqlite:///cap.db"\nmax_stale = 7\n[serve]\n'
+    issuer.write("cap.toml", top)
+
+    def said(*flags: str, **env: str) -> dict[str, object]:
+        return dict(issuer.cap("serve", "--check", "--json", *flags, env=env).json)
+
+    assert said()["max_stale"] == 7.0
+    issuer.write("cap.toml", top + "max_stale = 6\ngrace = 3\n")
+    assert (said()["max_stale"], said()["grace"]) == (6.0, 3.0)
+    assert said(CAP_MAX_STALE="5")["max_stale"] == 5.0
+    assert said("--max-stale", "4", CAP_MAX_STALE="5")["max_stale"] == 4.0
+    assert issuer.cap("serve", "--check", "--max-stale", "0").exit == 2
+    found = said(
+        *("--on-stale", "allow"),
+        CAP_LISTEN="tcp:1",
+        CAP_ADMIN="tcp:2",
+        CAP_API="tcp:3",
+        CAP_GRPC="tcp:4",
+        CAP_WORKERS="3",
+        CAP_ON_STALE="deny",
+        CAP_DECISIONS="all",
+        CAP_LOG="log.jsonl",
+    )
+    assert {each["serves"]: each["address"][-1] for each in cast(list[dict[str, str]], found["listen"])} == {
+        "check": "1",
+        "admin": "2",
+        "api": "3",
+        "grpc": "4",
+    }
+    assert found["workers"] == 3
+    assert [each["on_stale"] for each in cast(list[dict[str, str]], found["routes"])] == ["allow"]
+    log = cast(dict[str, object], found["log"])
+    assert (log["decisions"], log["to"]) == ("all", str(issuer.folder / "log.jsonl"))
+    for wrong in (("--on-stale", "maybe"), ("--decisions", "some")):
+        assert issuer.cap("serve", "--check", *wrong).exit == 2
 
 
 def test_a_command_runs_with_a_narrower_token(issuer: Shell) -> None:

@@ -205,7 +205,7 @@ def test_who_asks_as_soon_as_it_serves_is_not_refused(tmp_path: Path, workers: i
     create_store(url).close()
     with sidecar(tmp_path, config=config(f'store = "{url}"\nworkers = {workers}')) as server:
         assert [server.ask(token=mint())[0] for _ in range(5)] == [200] * 5
-        assert server.ask(1, "/readyz")[0] == 200
+        assert wait_until(lambda: server.ask(1, "/readyz")[0] == 200)
 
 
 def test_a_strict_sidecar_asks_the_store_on_every_request(tmp_path: Path) -> None:
@@ -242,6 +242,19 @@ def test_without_the_store_it_is_not_ready_and_recovers_by_itself(tmp_path: Path
         assert wait_until(lambda: server.ask(token=token)[0] == 503)
         assert server.ask(token=token, target="/open")[0] == 200
         assert server.ask(1, "/readyz")[0] == 503
+
+
+def test_within_the_grace_it_goes_on_and_is_not_ready(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/cap.db"
+    create_store(url).close()
+    settings = config(f'store = "{url}"\npoll = 0.05\nmax_stale = 0.3\ngrace = 600')
+    with sidecar(tmp_path, config=settings) as server:
+        (tmp_path / "cap.db").rename(tmp_path / "away.db")
+        assert wait_until(lambda: server.ask(1, "/readyz")[0] == 503)
+        assert b"s old" in server.ask(1, "/readyz")[2]
+        assert server.ask(token=mint())[0] == 200
+        (tmp_path / "cap.toml").write_text(settings.replace("grace = 600", "grace = 0.1"))
+        assert wait_until(lambda: server.ask(token=mint())[0] == 503)
 
 
 @contextlib.contextmanager
