@@ -130,6 +130,13 @@ class RevocationIndex:
         copied._set(self._recent, self._packed)
         return copied
 
+    def covers(self, packed: Packed) -> bool:
+        """Returns whether all of these digests are held, which are of as many bytes as this index keeps."""
+        mine = self._packed
+        if packed.data == mine.data and packed.starts == mine.starts:
+            return True
+        return all(each in mine or each in self._recent for each in packed)
+
     def first(self, revocation_ids: Sequence[bytes]) -> bytes | None:
         """Returns the first of `revocation_ids` that is held, or None."""
         # Bound in one go, and written out for both: this is what every look-up costs.

@@ -258,6 +258,17 @@ class SignedRevocations:
                 f"the revocations were signed {before.issued - last.issued} s before those that are known",
                 code="revocations.rollback",
             )
+        if (
+            before is not None
+            and last.revision == before.revision
+            and not all(before.index.covers(part.digests) for part in parts)
+        ):
+            # a guard looks a token up again at a new revision only
+            raise SignedRevocationsError(
+                f"the revocations are of revision {last.revision} and hold more than those that are known: "
+                "they are of another store",
+                code="revocations.rollback",
+            )
         if first.base is None:
             index, rest = RevocationIndex(first.digests), parts[1:]
         elif before is None:

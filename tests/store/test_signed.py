@@ -165,11 +165,28 @@ def test_deltas_follow_one_another(store: MemoryStore, clock: Clock) -> None:
     assert all(source.status([each]).revoked_id for each in held)
 
 
+def test_what_expired_may_be_missing_from_the_next_list_of_a_revision(
+    store: MemoryStore, clock: Clock
+) -> None:
+    """Pruning is no revocation, so the revision stays. A list that was pruned is no other store's."""
+    ids = [os.urandom(64) for _ in range(100)]
+    store.revoke(ids[:50], expires=datetime.fromtimestamp(clock.now, UTC))
+    store.revoke(ids[50:])
+    source = SignedRevocations(full(store, clock), KEY.public_key, clock=clock)
+    clock.now += 10
+    assert source.update(full(store, clock)) == 3
+    assert store.prune(now=datetime.fromtimestamp(clock.now, UTC) + 2 * DAY) == 50
+    assert source.update(full(store, clock)) == 3
+    assert len(source) == 51
+    assert all(source.status([each]).revoked_id for each in ids[50:])
+
+
 @pytest.mark.parametrize(
     ("what", "code"),
     [
         ("older revision", "rollback"),
         ("older time", "rollback"),
+        ("other ids of the same revision", "rollback"),
         ("delta of another base", "base"),
         ("another key", "signature"),
         ("expired", "expired"),
@@ -190,11 +207,15 @@ def test_what_is_refused_changes_nothing(
     source = SignedRevocations.load(path, KEY.public_key, clock=clock, max_bytes=1_000)
     store.revoke([b"third"])
     store.revoke([b"fourth"])
+    other = MemoryStore()
+    for each in (b"second", b"third"):
+        other.revoke([each])
     late, early = Clock(), Clock()
     late.now, early.now = clock.now + SKEW + 2, clock.now - 1
     data = {
         "older revision": older,
         "older time": full(store, early),
+        "other ids of the same revision": full(other, clock),
         "delta of another base": delta(store, clock, 3),
         "another key": export_full(store, KeyPair().private_key, valid_for=DAY, clock=clock),
         "expired": export_full(store, KEY.private_key, valid_for=timedelta(seconds=1), clock=clock),
