@@ -45,9 +45,10 @@ MAX_SEGMENT: Final = 64
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _MEMBER: Final = re.compile(
-    rb"([a-z0-9][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+    rb"([a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
     rb"=([\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e])"
 )
+"""A member of a `tracestate`, as the SDK takes it: of any other it would log what the client sent."""
 _MAX_STATE: Final = 512
 _MAX_MEMBERS: Final = 32
 """Bytes of a `tracestate` that is handed on, and its members (W3C Trace Context, 3.3)."""

@@ -206,7 +206,7 @@ PARENTS = st.one_of(
 )
 MEMBER = st.one_of(
     st.sampled_from(
-        ["a=1", "b@c=2", "a= b", "1@a=x", "=1", "a", "A=1", "a=b=c", "", " a=1 ", "a=\x7f", "a=1,a=2"]
+        ["a=1", "b@c=2", "a= b", "1@a=x", "1=a", "=1", "a", "A=1", "a=b=c", "", " a=1 ", "a=\x7f", "a=1,a=2"]
     ),
     st.integers(0, 300).map(lambda size: f"a{'b' * size}=1"),
 )
@@ -258,6 +258,17 @@ def test_a_parent_that_cannot_be_read_begins_a_new_trace(
     (span,) = traces.end()
     assert span.parent is None
     assert f"{span.context.trace_id:032x}" != TRACE
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("state", ["1a=secret", "a=1,0*=secret", "a=1,2@b=x,3-4=secret"])
+def test_nothing_of_a_state_that_the_sdk_would_not_take_is_logged(
+    state: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A member that begins with a digit is one by the second edition of W3C Trace Context only."""
+    context = parent_of([(b"traceparent", PARENT.encode()), (b"tracestate", state.encode())])
+    found = get_current_span(context).get_span_context()
+    assert (found.is_valid, dict(found.trace_state)) == (True, {})
     assert not caplog.records
 
 
