@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,7 +27,6 @@ from capability.settings import read_config, read_prefixes
 from capability.sidecar.addresses import parse_address
 from capability.sidecar.bounds import THREADS
 from capability.sidecar.configured import Flags, configured, unrevoked
-from capability.sidecar.live import State
 from capability.sidecar.messages import Handler
 from capability.sidecar.packages import OF, missing
 from capability.sidecar.profiles import PROFILES
@@ -139,8 +138,6 @@ class Sidecar:
             running.service.draining = True
             if self._users == 0:
                 self.running = None
-                for each in self._applications:
-                    each.handler = NOT_READY
                 await running.stop()
 
     def _application(self, make: Callable[[Settings], Listener]) -> "Application":
@@ -162,20 +159,21 @@ class Sidecar:
             _LOGGER.warning(warning)
         # it opens a store that is asked on every request
         service = await asyncio.to_thread(Service, settings, Board(1), 0, warn=_LOGGER.warning)
-        service.live.changed = lambda state: self._changed(service, state)
+        handlers: dict[Application, Handler] = {}
+
+        def hand_out() -> None:
+            for each in self._applications:
+                handlers[each] = service.handler(each.listener)
+
+        service.live.changed = lambda state: hand_out()
         await asyncio.to_thread(service.start)
-        for each in self._applications:
-            each.handler = service.handler(each.listener)
+        hand_out()
         watch = Watch(service.live, self._reread, self._files, self._seen)
         tasks = [asyncio.create_task(each) for each in (watch.run(), service.refresh())]
         for task in tasks:
             task.add_done_callback(partial(_noticed, service))
-        return _Running(asyncio.get_running_loop(), service, tasks, ThreadPoolExecutor(THREADS, "cap-check"))
-
-    def _changed(self, service: Service, state: State) -> None:
-        for each in self._applications:
-            if each.listener.serves is not Serves.ADMIN:
-                each.handler = service.handler(each.listener)
+        executor = ThreadPoolExecutor(THREADS, "cap-check")
+        return _Running(asyncio.get_running_loop(), service, handlers, tasks, executor)
 
     def _reread(self) -> Settings:
         """Returns what the files say now; raises SettingsError for whatever is wrong with them."""
@@ -187,10 +185,14 @@ class Sidecar:
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """What there is between a sidecar's start and its end."""
+    """What there is between a sidecar's start and its end.
+
+    The handlers are here, so that a reload which is under way at the end hands out none that anybody asks.
+    """
 
     loop: asyncio.AbstractEventLoop
     service: Service
+    handlers: "Mapping[Application, Handler]"
     tasks: Sequence[asyncio.Task[None]]
     executor: ThreadPoolExecutor
 
@@ -207,9 +209,14 @@ class Application:
 
     def __init__(self, sidecar: Sidecar, listener: Listener) -> None:
         self.listener = listener
-        self.handler: Handler = NOT_READY
         self._sidecar = sidecar
         self._by_peer = listener.serves is Serves.CHECK and PROFILES[listener.behind].client is None
+
+    @property
+    def handler(self) -> Handler:
+        """What answers now."""
+        running = self._sidecar.running
+        return NOT_READY if running is None else running.handlers[self]
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answers; raises ValueError for what is neither HTTP nor the server's start and end."""
@@ -221,8 +228,10 @@ class Application:
         handler, running = self.handler, self._sidecar.running
         if running is not None and self.listener.serves is Serves.ADMIN:
             running.service.say()
-        if running is not None and self._by_peer and rewritten(scope):
-            handler = Refusal(malformed(_WHO_ASKS), running.service.live.settings.realm)
+        if running is not None and rewritten(scope):
+            if self._by_peer:
+                handler = Refusal(malformed(_WHO_ASKS), running.service.live.settings.realm)
+            scope = {**scope, "client": None}  # or the log would name whom the client did
         await serve(handler, scope, receive, send, None if running is None else running.executor)
 
     async def _live(self, receive: Receive, send: Send) -> None:

@@ -85,7 +85,7 @@ def rewritten(scope: Message) -> bool:
     client = scope.get("client")
     if not client:
         return False
-    address = client[0].encode()
+    address = client[0].encode("latin-1", "replace")  # as the servers decode headers
     return any(name.lower() == FORWARDED_FOR and address in value for name, value in scope["headers"])
 
 

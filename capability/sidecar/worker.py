@@ -173,10 +173,13 @@ class Worker:
 
     async def _stop_listening(self) -> None:
         """Closes the sockets, and accepts who was connected already. What systemd opened stays as it is:
-        who waits there waits for the next process.
+        who waits there waits for the next process. So it is where this worker ends and the others go on:
+        what is done to a socket is done to theirs, and to that of whoever takes its place.
         """
         for server in self._servers:
             server.close()
+        if self._leash is not None and not self._stopped.is_set():
+            return
         for _, bound in self._queues:
             refuse(bound)
         await asyncio.sleep(HANDSHAKE)
