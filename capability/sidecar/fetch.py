@@ -8,7 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, responses
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -84,7 +84,8 @@ def fetch(
         with error:
             if error.code == 304 and tag is not None:
                 return Fetched(None, tag)
-            raise FetchFailed(f"{error.code} {error.reason}".strip().lower()) from error
+            # not the phrase that came: it is logged, and may be anything
+            raise FetchFailed(f"{error.code} {responses.get(error.code, '')}".strip().lower()) from error
     except HTTPException as error:  # a server that speaks no HTTP; the standard library's is no OSError
         raise FetchFailed("that was no answer") from error
     except OSError as error:
@@ -112,6 +113,9 @@ def _content(response: HTTPResponse, max_bytes: int, stopped: Callable[[], bool]
         size += len(piece)
         if stopped():
             raise FetchFailed("it was given up before all was there")
+    if size <= max_bytes and response.length:
+        # whoever cuts a connection needs no key, and the beginning of what is signed may be signed too
+        raise FetchFailed("it ended before all was there")
     return b"".join(pieces)
 
 

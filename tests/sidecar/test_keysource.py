@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from capability import KeyPair, KeySet
 from capability.sidecar import keysource
+from capability.sidecar.fetch import FetchFailed, fetch
 from capability.sidecar.keysource import KeySource, KeysUnavailable, check_place
 
 KEYS = KeySet.from_keys({None: KeyPair().public_key})
@@ -70,6 +71,29 @@ def server(*said: bytes, pause: float = 0.0, context: ssl.SSLContext | None = No
 def test_what_is_no_answer_leaves_the_keys_unavailable(said: bytes) -> None:
     with server(said) as port, pytest.raises(KeysUnavailable, match=f"127.0.0.1:{port}"):
         KeySource(f"http://127.0.0.1:{port}/keys").read()
+
+
+@pytest.mark.parametrize("end", [b"content-length: 9", b"transfer-encoding: chunked"])
+def test_what_was_cut_off_is_not_taken_for_all(end: bytes) -> None:
+    """What is signed may end in several places, and be an older list where it does."""
+    body = b"6\r\nsigned" if end.endswith(b"chunked") else b"signed"
+    with server(b"HTTP/1.1 200 OK\r\n" + end + b"\r\n\r\n" + body) as port, pytest.raises(FetchFailed):
+        fetch(f"http://127.0.0.1:{port}/list", 1000)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"503 \x1b[2J secret", "503 service unavailable"),
+        (b"599 \x1b[2J", "599"),
+        (b"302 Found\r\nlocation: file:///\x1b[2J", "302 found"),
+    ],
+)
+def test_no_word_of_a_server_stands_in_a_warning(said: bytes, told: str) -> None:
+    answered = b"HTTP/1.1 " + said + b"\r\ncontent-length: 0\r\n\r\n"
+    with server(answered) as port, pytest.raises(FetchFailed) as failed:
+        fetch(f"http://127.0.0.1:{port}/keys", 1000)
+    assert str(failed.value) == told
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
