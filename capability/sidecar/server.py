@@ -202,7 +202,7 @@ class _Supervisor:
                 # what can never work in one worker works in none
                 self._cannot_work = True
                 self._stop()
-                return
+                continue
             print(f"warning: worker {place.number} ended with {code}, and is started again", file=sys.stderr)
             self._missing.append(_Place(place.number, place.generation + 1))
 

@@ -252,3 +252,11 @@ def test_with_few_files_a_crowd_takes_none_that_others_need(tmp_path: Path) -> N
 def seconds_of_work(process: int) -> float:
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_workers_that_can_never_work_end_all_at_the_start(tmp_path: Path) -> None:
+    settings = config(f'workers = 8\npolicy = "policy.datalog"\nlog = "{tmp_path}"\ndecisions = "all"')
+    (tmp_path / "policy.datalog").write_text("allow if user($u);")
+    with sidecar(tmp_path, config=settings) as server:
+        assert server.process.wait(20) == 2
+        assert "the workers cannot start" in server.errors.read_text()
