@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from capability.decision import Decision, Outcome
+from capability.sidecar.paths import shown
 from capability.sidecar.profiles import Original
 from capability.sidecar.settings import Logged, WhenFull
 
@@ -172,7 +173,7 @@ def line_of(moment: datetime, decision: Decision, original: Original, route: str
         "route": route,
         "method": original.method,
         "host": original.host or None,
-        "path": original.target.partition("?")[0],
+        "path": shown(original.target),
         "client": original.client,
         "subject": decision.subject,
         "revocation_ids": list(decision.revocation_ids),

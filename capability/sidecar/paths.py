@@ -17,6 +17,9 @@ MAX_TARGET: Final = 16 * 1024
 MAX_SEGMENTS: Final = 64
 MAX_PARAMETERS: Final = 64
 
+MAX_SHOWN: Final = 64
+"""Characters of a segment from which on it is written nowhere: names are shorter, and secrets longer."""
+
 _SHORT: Final = 256
 _REMEMBERED: Final = 1024
 """Targets of up to so many characters are remembered, and how many of them: clients choose them."""
@@ -134,6 +137,18 @@ def _without_dots(path: str) -> str:
         elif segment != ".":
             found.append(segment)
     return "/" + "/".join(found)
+
+
+def shown(target: str) -> str:
+    """Returns the path of a target as it may be written down: without the query, and no long segment.
+
+    >>> shown("/reset/" + "s" * 65 + "/confirm?to=me")
+    '/reset/.../confirm'
+    """
+    path = target.partition("?")[0]
+    if len(path) <= MAX_SHOWN:
+        return path
+    return "/".join(each if len(each) <= MAX_SHOWN else "..." for each in path.split("/"))
 
 
 def _segments(path: str) -> list[str]:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from capability.decision import Decision, Outcome
 from capability.recording import Recorder
+from capability.sidecar.paths import shown
 from capability.sidecar.profiles import Original
 from capability.sidecar.settings import Logged, WhenFull
 from capability.store.audit import STORE_WRITER, Event
@@ -102,7 +103,7 @@ class StoreLog:
             "route": route,
             "method": original.method,
             "host": original.host or None,
-            "path": original.target.partition("?")[0],
+            "path": shown(original.target),
             "client": original.client,
         }
         return self._recorder.offer(decision, root, details) is decision

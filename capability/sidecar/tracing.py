@@ -34,14 +34,13 @@ from opentelemetry.trace import (
 from capability.decision import Decision
 from capability.sidecar.check import DecisionLog
 from capability.sidecar.messages import Answer, Handler, Headers
+from capability.sidecar.paths import shown
 from capability.sidecar.profiles import Original
 from capability.sidecar.settings import SettingsError
 from capability.sidecar.tally import Answers, Tally
 
 CLOSING_TIME: Final = 2.0
 """Seconds that an exporter has to take what is waiting, when the process ends."""
-MAX_SEGMENT: Final = 64
-"""Characters of a path's segment from which on it is not told: names are shorter, and secrets longer."""
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _MEMBER: Final = re.compile(
@@ -154,7 +153,7 @@ class Traced:
         name = method if known else "HTTP"
         asked = {"http.request.method": method if known else "_OTHER", "url.scheme": "http"}
         if path.startswith("/"):
-            asked["url.path"] = _shown(path)
+            asked["url.path"] = shown(target)
         if path in self._endpoints:
             asked["http.route"] = path
             name = f"{name} {path}"
@@ -250,12 +249,6 @@ def _state(values: Sequence[bytes]) -> TraceState:
     if len(pairs) != len(found) or len(dict(pairs)) != len(pairs) or len(pairs) > _MAX_MEMBERS:
         return TraceState()
     return TraceState(pairs)
-
-
-def _shown(path: str) -> str:
-    if len(path) <= MAX_SEGMENT:
-        return path
-    return "/".join(each if len(each) <= MAX_SEGMENT else "..." for each in path.split("/"))
 
 
 def _told(noted: Noted) -> dict[str, str | int]:

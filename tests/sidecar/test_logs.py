@@ -181,7 +181,7 @@ def test_no_output_holds_a_token(tmp_path: Path) -> None:
         time.sleep(1.1)  # until the one that expires has
         for token in tokens:
             for headers in ({}, {"X-API-Key": token}, {"X-Cap-Min-Revision": token}, {"Cookie": planted[1]}):
-                for target in ("/orders", f"/orders?access_token={planted[0]}", f"/a?t={token}"):
+                for target in ("/orders", f"/orders?access_token={planted[0]}", f"/share/{token}?t={token}"):
                     status, answered, problem = server.ask(target=target, token=token, headers=headers)
                     said += [str(status).encode(), repr(answered).encode(), problem]
             said.append(server.ask(headers={"Authorization": f"Basic {token}"})[2])
