@@ -181,28 +181,32 @@ class Generator:
         return holds
 
     def _query(self, query: ShapedQuery, owner: tuple[str, int, int], holds: str, *, every: bool) -> None:
+        """Writes code that finds whether a binding holds, or, with `every`, all of at least one."""
+        begun, start = len(self._lines), self._indent
         self._emit(f"{holds} = False")
         self._copies = 0
-        if not every:
-
-            def matched(env: dict[str, Item], _origins: list[str]) -> None:
-                self._when(query.query.expressions, env, f"{holds} = True")
-
-            self._body(query, owner, matched, head=None)
-            return
         fails = self._name("v")
-        self._emit(f"{fails} = False")
+        if every:
+            self._emit(f"{fails} = False")
+        leaves: list[tuple[int, str]] = []
 
-        def each(env: dict[str, Item], _origins: list[str]) -> None:
-            self._emit(f"{holds} = True")
-            conditions = [
-                self._expressions.condition(expression, env) for expression in query.query.expressions
-            ]
-            if conditions:
-                self._emit(f"if not ({' and '.join(conditions)}): {fails} = True")
+        def leaf(env: dict[str, Item], _origins: list[str]) -> None:
+            found = " and ".join(self._conditions(query.query.expressions, env))
+            leaves.append((self._indent, found or "True"))
+            if every:
+                self._emit(f"{holds} = True")
+                if found:
+                    self._emit(f"if not ({found}): {fails} = True")
+            else:
+                self._emit(f"if {found}: {holds} = True" if found else f"{holds} = True")
 
-        self._body(query, owner, each, head=None)
-        self._emit(f"if {fails}: {holds} = False")
+        self._body(query, owner, leaf, head=None)
+        if leaves and leaves == [(start, leaves[0][1])]:
+            # one binding, whatever the request: then its conditions are all there is
+            del self._lines[begun:]
+            self._emit(f"{holds} = {leaves[0][1]}")
+        elif every:
+            self._emit(f"if {fails}: {holds} = False")
 
     def _rule(self, number: int, rule: ShapedRule) -> None:
         key = (rule.head.name, len(rule.head.terms))

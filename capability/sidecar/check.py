@@ -158,7 +158,7 @@ class Check:
         brief = holder is not None and self._log_of_yes is None and not route.tells
         if brief and holder is not None and route.form.allows_at_once(token, stated):
             lines = holder.lines + new_decision_id().encode() + self._silence
-            return "allowed", Answer(200, lines=lines)
+            return "allowed", Answer(200, (), b"", lines)
         decision = route.form.check(token, *stated)
         allowed = decision.outcome is _ALLOWED
         log = self._log_of_yes if allowed else self._log

@@ -21,7 +21,6 @@ class Answer:
         status: int,
         headers: Iterable[tuple[bytes, bytes]] = (),
         body: bytes = b"",
-        *,
         lines: bytes | None = None,
     ) -> None:
         self.status = status

@@ -95,6 +95,9 @@ class Routes:
         if not routes:
             raise ValueError("there is no route")
         self._routes = sorted(routes, key=lambda route: (route.host is None, -len(route.prefix)))
+        only = self._routes[0]
+        self._only = only if len(routes) == 1 and only.host is None and only.prefix == "/" else None
+        """The one route, where that is for all requests."""
         self.by_host = any(route.host is not None for route in routes)
         """True when a request without a host could be for any of several policies."""
         self.by_path = len({route.prefix for route in routes}) > 1
@@ -104,6 +107,8 @@ class Routes:
 
     def find(self, host: str, path: str) -> Route | None:
         """Returns the route of a request, None when there is none; then nobody may allow it."""
+        if self._only is not None:
+            return self._only
         for route in self._routes:
             if route.fits(host, path):
                 return route
