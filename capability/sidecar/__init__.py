@@ -28,6 +28,7 @@ service                       all of it, whichever server asks
 live, watching                the state that holds, replaced whole; files that change
 keysource, fetch              root keys, from files or over HTTPS
 revocations                   a store (feed), signed revocations (signedfeed), or both
+kept, storecopy               the last good copies on disk, of a store too
 logs, storelog                the decision log, in a file or a store's audit trail
 tally, metrics, tracing       counts that all workers share, for Prometheus; spans of OpenTelemetry
 """

@@ -1,12 +1,14 @@
 """Where the root keys come from: a key's text, a file, or an issuer's web keys over HTTPS."""
 
+import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from capability.errors import KeyFormatError
 from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.sidecar.fetch import FetchFailed, check_url, fetch, shown
+from capability.sidecar.kept import EVERY, Slot
 
 MAX_BYTES: Final = 1 << 20
 """Bytes that are read of a file, or of an answer, that holds keys."""
@@ -62,6 +64,44 @@ class KeySource:
     @property
     def _quoted(self) -> str:
         return repr(self.shown[:200]) if "/" in self.place else "the public key"
+
+
+class OldKeys(NamedTuple):
+    """Keys as they were fetched by an earlier process, `age` seconds ago."""
+
+    keys: KeySet
+    age: float
+
+
+class KeptKeys:
+    """The copy on disk of keys that are fetched."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self._kept: KeySet | PublicKey | None = None
+        self._kept_at = 0.0
+
+    def recall(self) -> OldKeys | None:
+        """Returns what was kept; None where there is nothing that can be used.
+
+        By a clock that is behind the time of the copy it is as old as the epoch: nobody knows.
+        """
+        copy = self._slot.read()
+        if copy is None:
+            return None
+        now = time.time()
+        try:
+            return OldKeys(KeySet.from_json(copy.content), now - copy.heard if copy.heard <= now else now)
+        except KeyFormatError as error:
+            self._slot.refused(str(error))
+            return None
+
+    def keep(self, keys: KeySet | PublicKey) -> None:
+        """Keeps keys that were just fetched: at once where they changed, else EVERY seconds at most."""
+        now = time.monotonic()
+        if isinstance(keys, KeySet) and (keys != self._kept or now - self._kept_at >= EVERY):
+            self._slot.keep(keys.to_json().encode(), 0, time.time())
+            self._kept, self._kept_at = keys, now
 
 
 def check_place(place: str) -> None:

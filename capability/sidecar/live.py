@@ -17,7 +17,7 @@ from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.sidecar.apiguards import APIGuards, build_api
 from capability.sidecar.guards import build_routes
-from capability.sidecar.keysource import KeySource, KeysUnavailable
+from capability.sidecar.keysource import KeptKeys, KeySource, KeysUnavailable
 from capability.sidecar.revocations import Revocations
 from capability.sidecar.routes import Routes
 from capability.sidecar.settings import FIXED, OnStale, Settings, SettingsError
@@ -52,6 +52,7 @@ class Live:
     """Holds the state, and replaces it. `changed` is called with each new one, in whatever thread that is.
 
     `warn` is told what is odd about the policies, and why something newer is not used.
+    `kept` is where fetched keys are kept on disk; a start without the issuer goes by those.
     `reload` and `refresh_keys` may be called from any thread; requests see the old state or the new one.
     """
 
@@ -61,8 +62,10 @@ class Live:
         tally: Tally,
         revocations: Revocations,
         *,
+        kept: KeptKeys | None = None,
         warn: Callable[[str], None] = lambda warning: None,
     ) -> None:
+        self._kept = kept
         self._changing = threading.Lock()
         self._tally = tally
         self._revocations = revocations
@@ -79,6 +82,8 @@ class Live:
         self.keys_read_at: float | None = None
         """When the keys were last read, in seconds since 1970."""
         self._keys_read = 0.0
+        self.by_copy = False
+        """True when the keys are those that an earlier process has fetched."""
 
     @property
     def settings(self) -> Settings:
@@ -96,7 +101,10 @@ class Live:
     def load(self) -> None:
         """Reads keys and policies for the first time; raises SettingsError and KeysUnavailable."""
         with self._changing:
-            self._replace(self._settings, self._read_keys(self._settings))
+            keys = self._first_keys(self._settings)
+            self._replace(self._settings, keys.found)
+            if keys.problem is not None:
+                self.without_keys(keys.problem)
 
     def reload(self, settings: Settings | None = None) -> bool:
         """Reads everything anew; returns whether it was taken."""
@@ -171,9 +179,26 @@ class Live:
 
     def _read_keys(self, settings: Settings) -> KeySet | PublicKey:
         assert settings.keys is not None
-        keys = KeySource(settings.keys).read()
+        source = KeySource(settings.keys)
+        keys = source.read()
         self.keys_read_at, self._keys_read = time.time(), time.monotonic()
+        self.by_copy = False
+        if self._kept is not None and settings.keys == self._begun_with.keys:
+            self._kept.keep(keys)
         return keys
+
+    def _first_keys(self, settings: Settings) -> "_Keys":
+        """Returns the keys, or where they cannot be fetched those that an earlier process has kept."""
+        try:
+            return _Keys(self._read_keys(settings), None)
+        except KeysUnavailable as error:
+            old = None if self._kept is None else self._kept.recall()
+            if old is None:
+                raise
+            self._tally.happened("refresh_failures_keys")
+            self.by_copy = True
+            self.keys_read_at, self._keys_read = time.time() - old.age, time.monotonic() - old.age
+            return _Keys(old.keys, str(error))
 
     def _replace(self, settings: Settings, keys: KeySet | PublicKey) -> None:
         source = partial(self._revocations.source, settings)

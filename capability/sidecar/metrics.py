@@ -38,7 +38,7 @@ class _Collected(Collector):
         failures = CounterMetricFamily(
             "cap_revocation_refresh_failures", "Times that a source did not answer.", labels=["cause"]
         )
-        for cause in ("store", "signed", "keys"):
+        for cause in ("store", "signed", "keys", "state"):
             failures.add_metric([cause], events[f"refresh_failures_{cause}"])
         yield failures
         yield GaugeMetricFamily("cap_ready", "1 when every worker is ready.", value=gauges["ready"])

@@ -13,7 +13,8 @@ from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.revocation import RevisedSource, RevocationSource
 from capability.sidecar.feed import Both, Bounded, Feed
-from capability.sidecar.keysource import KeySource
+from capability.sidecar.kept import Folder
+from capability.sidecar.keysource import MAX_BYTES, KeptKeys, KeySource, KeysUnavailable
 from capability.sidecar.settings import OnStale, Settings
 from capability.store import Store, open_store
 
@@ -40,7 +41,8 @@ class Revocations:
     """Follows what `settings` name, between `start` and `close`; `keys` are the root keys.
 
     `min_revision` is the highest one of signed revocations that this program has seen; `warn` is told why
-    newer ones are not used. Raises StoreError where a store to be asked on every request cannot be opened.
+    newer ones are not used. In `folder` what is known is kept on disk. Raises StoreError where a store to be
+    asked on every request cannot be opened.
     """
 
     def __init__(
@@ -49,11 +51,13 @@ class Revocations:
         keys: Callable[[], KeySet | PublicKey],
         *,
         min_revision: int = 0,
+        folder: Folder | None = None,
         warn: Callable[[str], None] = lambda warning: None,
     ) -> None:
-        self._store = _feed(settings)
+        self._folder = folder
+        self._store = _feed(settings, folder, warn)
         self._strict = _asked(settings)
-        self.signed = _signed(settings, keys, min_revision, warn)
+        self.signed = _signed(settings, keys, min_revision, folder, warn)
         """The signed ones; None where none are named."""
         self._followed = tuple(each for each in (self._store, self.signed) if each is not None)
 
@@ -74,7 +78,7 @@ class Revocations:
         """
         end = time.monotonic() + patience
         while time.monotonic() < end:
-            if all(each.revision() is not None or each.failures for each in self._followed):
+            if all(each.answered for each in self._followed):
                 return
             time.sleep(LOOK)
 
@@ -139,7 +143,7 @@ class Revocations:
         """Returns how often each source did not answer, or was refused."""
         return {
             name: each.failures
-            for name, each in (("store", self._store), ("signed", self.signed))
+            for name, each in (("store", self._store), ("signed", self.signed), ("state", self._folder))
             if each is not None
         }
 
@@ -169,9 +173,16 @@ class Revocations:
         return copies
 
 
-def _feed(settings: Settings) -> Feed | None:
+def _feed(settings: Settings, folder: Folder | None, warn: Callable[[str], None]) -> Feed | None:
     url = settings.store
-    return Feed(lambda: open_store(url), poll=settings.poll) if url is not None and settings.follow else None
+    if url is None or not settings.follow:
+        return None
+    copies = None
+    if folder is not None:
+        from capability.sidecar.storecopy import StoreCopy
+
+        copies = StoreCopy(folder, url)
+    return Feed(lambda: open_store(url), poll=settings.poll, copies=copies, warn=warn)
 
 
 def _asked(settings: Settings) -> Store | None:
@@ -182,24 +193,53 @@ def _signed(
     settings: Settings,
     keys: Callable[[], KeySet | PublicKey],
     min_revision: int,
+    folder: Folder | None,
     warn: Callable[[str], None],
 ) -> "SignedFeed | None":
     if settings.revocations is None:
         return None
     from capability.sidecar.signedfeed import SignedFeed
+    from capability.store.signed import MAX_BYTES as LONGEST_LIST
 
+    place = f"{settings.revocations} {settings.revocations_name or ''}"
     return SignedFeed(
         settings.revocations,
-        signers(settings, keys),
+        signers(settings, keys, folder),
         name=settings.revocations_name,
         poll=settings.poll,
         refresh=settings.revocations_refresh,
         min_revision=min_revision,
+        kept=None if folder is None else folder.slot("revocations", place, LONGEST_LIST),
         warn=warn,
     )
 
 
-def signers(settings: Settings, keys: Callable[[], KeySet | PublicKey]) -> Callable[[], KeySet | PublicKey]:
-    """Returns what reads the keys that may sign revocations: of their own, or else the root keys."""
+def signers(
+    settings: Settings, keys: Callable[[], KeySet | PublicKey], folder: Folder | None = None
+) -> Callable[[], KeySet | PublicKey]:
+    """Returns what reads the keys that may sign revocations: of their own, or else the root keys.
+
+    Where they are fetched they are kept in `folder`, for a start without their server.
+    """
     own = settings.revocations_key
-    return keys if own is None else KeySource(own).read
+    if own is None:
+        return keys
+    source = KeySource(own)
+    if folder is None or not source.is_remote:
+        return source.read
+    kept, read_before = KeptKeys(folder.slot("signers", own, MAX_BYTES)), False
+
+    def read() -> KeySet | PublicKey:
+        nonlocal read_before
+        try:
+            found = source.read()
+        except KeysUnavailable:
+            old = None if read_before else kept.recall()
+            if old is None:
+                raise
+            return old.keys
+        read_before = True
+        kept.keep(found)
+        return found
+
+    return read

@@ -12,7 +12,8 @@ from capability.keyset import KeySet
 from capability.sidecar.admin import Admin, health
 from capability.sidecar.api import API, ENDPOINTS
 from capability.sidecar.check import Check, CheckSettings, DecisionLog
-from capability.sidecar.keysource import KeySource, KeysUnavailable
+from capability.sidecar.kept import Folder
+from capability.sidecar.keysource import MAX_BYTES, KeptKeys, KeySource, KeysUnavailable
 from capability.sidecar.live import NO_KEYS, Live
 from capability.sidecar.logs import LineLog
 from capability.sidecar.messages import Answer, Handler, Headers
@@ -80,8 +81,13 @@ class Service:
         self._number = number
         self._tally = board.row(number)
         seen = max(board.said("signed_revision"), default=0)
-        self._revocations = Revocations(settings, self._keys, min_revision=seen, warn=warn)
-        self.live = Live(settings, self._tally, self._revocations, warn=warn)
+        folder, kept = None, None
+        if settings.state is not None:
+            folder = Folder(settings.state, writes=number == 0, warn=warn)
+            if settings.keys is not None and KeySource(settings.keys).is_remote:
+                kept = KeptKeys(folder.slot("keys", settings.keys, MAX_BYTES))
+        self._revocations = Revocations(settings, self._keys, min_revision=seen, folder=folder, warn=warn)
+        self.live = Live(settings, self._tally, self._revocations, kept=kept, warn=warn)
         self._log = self._decision_log()
         self._revoker = self._store_to_revoke_in()
         self._tracing: Tracing | None = None
@@ -218,7 +224,7 @@ class Service:
         """Fetches remote keys again and again, often as long as there are none."""
         while True:
             settings = self.live.settings
-            missing = self.live.state is None
+            missing = self.live.state is None or self.live.by_copy
             await asyncio.sleep(1.0 if missing else settings.keys_refresh)
             if settings.keys is not None and (missing or KeySource(settings.keys).is_remote):
                 await asyncio.to_thread(self.live.refresh_keys)

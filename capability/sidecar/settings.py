@@ -104,6 +104,7 @@ class Settings:
     revocations_key: str | None = None
     revocations_name: str | None = None
     revocations_refresh: float = 30.0
+    state: str | None = None
     max_stale: float | None = None
     grace: float = 0.0
     headers: tuple[str, ...] = ()
@@ -127,6 +128,7 @@ FIXED: Final = (
     "revocations_key",
     "revocations_name",
     "revocations_refresh",
+    "state",
     "workers",
     "decisions",
     "log",

@@ -12,13 +12,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from capability.errors import StoreError, StoreUnavailable
+from capability.errors import SignedRevocationsError, StoreError, StoreUnavailable
 from capability.keys import PublicKey
 from capability.keyset import KeySet
 from capability.sidecar.feed import RETRY
 from capability.sidecar.fetch import FetchFailed, fetch, shown
+from capability.sidecar.kept import Slot
 from capability.sidecar.keysource import KeysUnavailable
 from capability.store.signed import MAX_BYTES, SignedRevocations, read_file
+from capability.store.signed_parts import is_full, read
 
 REFUSED_AGAIN: Final = 5.0
 """Seconds after which a file that was refused is read again: a key may have come, or its time."""
@@ -33,7 +35,7 @@ class SignedFeed:
     A file is looked at every `poll` seconds, a URL every `refresh`. What is refused changes nothing: it is
     counted, `problem` says why, and `warn` is told once of each reason. `keys` is asked for each list that
     comes, and returns those that may sign, or raises KeysUnavailable. `min_revision` is one that was seen
-    before.
+    before. In `kept` each full list is kept on disk, and the one that lies there is begun with.
     """
 
     told_as = "the list of signed revocations"
@@ -47,8 +49,11 @@ class SignedFeed:
         poll: float,
         refresh: float,
         min_revision: int = 0,
+        kept: Slot | None = None,
         warn: Callable[[str], None] = lambda warning: None,
     ) -> None:
+        self._kept = kept
+        self._recalled = kept is None
         self._place = place_of(place, poll, refresh, lambda: self._closing.is_set())
         self._keys = keys
         self._name = name
@@ -64,6 +69,8 @@ class SignedFeed:
         self._thread = threading.Thread(target=self._follow, name="cap-signed", daemon=True)
         self.failures = 0
         """How often nothing could be read, or was refused."""
+        self.answered = False
+        """Whether the place was looked at."""
         self.problem: str | None = None
         """Why what was found last was not taken; None when it was."""
 
@@ -134,10 +141,13 @@ class SignedFeed:
             return
         try:
             keys = self._keys()  # before anything is fetched that nobody could read without
+            self._recall(keys)
             data = self._place.read()
             if data is not None:
                 self._take(data, keys)
                 self._place.taken()
+                if self._kept is not None and is_full(data):
+                    self._kept.keep(data, self._revision or 0, time.time())
         except (StoreError, KeysUnavailable, MemoryError) as error:
             self._unreachable = isinstance(error, StoreUnavailable | KeysUnavailable)
             self._retry_at = time.monotonic() + (RETRY if self._unreachable else REFUSED_AGAIN)
@@ -146,6 +156,20 @@ class SignedFeed:
         else:
             self._unreachable = False
             self.problem = None
+        self.answered = True
+
+    def _recall(self, keys: KeySet | PublicKey) -> None:
+        """Begins with the copy on disk, once. What is over still tells the revision that was seen."""
+        copy = None if self._recalled or self._kept is None else self._kept.read()
+        self._recalled = True
+        if copy is None or self._kept is None:
+            return
+        try:
+            seen = read(copy.content, keys, now=time.time())[-1].revision
+            self._min_revision = max(self._min_revision, seen)
+            self._take(copy.content, keys)
+        except SignedRevocationsError as error:
+            self._kept.refused(str(error))
 
     def _has_problem(self, kind: str, problem: str) -> None:
         if self.problem is None or kind != self._kind:  # the words may hold a time, and differ each time

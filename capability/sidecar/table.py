@@ -8,6 +8,7 @@
     revocations_key = "revoked.pub"  # who signs that; the root keys if it is not said
     revocations_name = "acme"        # which list of that signer is meant, if it signs several
     revocations_refresh = 30         # seconds between fetches of a URL
+    state = "/var/lib/cap/copies"    # a folder for copies of what is followed; default: none are kept
     max_stale = 30                   # seconds
     grace = 60                       # seconds past max_stale in which it goes on, not ready; default: 0
     on_stale = "deny"                # or "allow": go on with what is known
@@ -116,6 +117,7 @@ def read_settings(table: Mapping[str, Any], base: Path, *, public: bool = False)
         revocations_key=known.place("revocations_key", base),
         revocations_name=known.text("revocations_name"),
         revocations_refresh=known.seconds("revocations_refresh", unsaid.revocations_refresh),
+        state=known.path("state", base),
         max_stale=known.seconds_if_any("max_stale"),
         grace=known.seconds("grace", unsaid.grace),
         headers=tuple(_header(each) for each in known.texts("headers")),

@@ -42,6 +42,7 @@ EVENTS: Final = (
     "refresh_failures_store",
     "refresh_failures_signed",
     "refresh_failures_keys",
+    "refresh_failures_state",
     "connections_refused",
     "connections_late",
     "reloads",

@@ -7,12 +7,20 @@ brought it, and the age of the copy is known at every decision.
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 from capability.errors import StoreError, StoreUnavailable
 from capability.revocation import RevocationStatus
 from capability.store.index import RevocationIndex
 from capability.store.protocol import Store, WakingStore
+
+
+class Snapshot(NamedTuple):
+    """What a follower knows at one moment; `ids` are a copy, `age` is in seconds."""
+
+    ids: RevocationIndex
+    revision: int
+    age: float
 
 
 class Follower:
@@ -108,6 +116,11 @@ class Follower:
                 f"revision {self._min_revision} of the store was asked for, and {revision} is known"
             )
         return revision, age
+
+    def snapshot(self) -> Snapshot:
+        """Returns all that is known, once no poll is under way; raises StoreUnavailable as `standing`."""
+        with self._polling:
+            return Snapshot(self._index.copy(), *self.standing())
 
     def wait_for(self, revision: int, *, timeout: float) -> bool:
         """Waits until the copy has `revision`; returns whether it has after at most `timeout` seconds."""

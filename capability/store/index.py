@@ -137,6 +137,17 @@ class RevocationIndex:
             return True
         return all(each in mine or each in self._recent for each in packed)
 
+    def holds(self, other: "RevocationIndex") -> bool:
+        """Returns whether all that `other` holds is held here; both keep digests of the same width."""
+        mine, recent = self._packed, self._recent
+        return self.covers(other._packed) and all(each in mine or each in recent for each in other._recent)
+
+    def digests(self) -> bytes:
+        """Returns the digests, one after another, in no order that means anything."""
+        packed = self._packed
+        known = b"".join(packed) if packed.skip else packed.data
+        return known + b"".join(self._recent)
+
     def first(self, revocation_ids: Sequence[bytes]) -> bytes | None:
         """Returns the first of `revocation_ids` that is held, or None."""
         # Bound in one go, and written out for both: this is what every look-up costs.
