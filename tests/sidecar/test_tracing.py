@@ -435,6 +435,16 @@ def test_the_variables_say_what_is_exported(monkeypatch: pytest.MonkeyPatch) -> 
                 tracing_of_environment(tally, {})
 
 
+def test_of_an_exporter_that_cannot_be_loaded_it_is_said_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unloadable:
+        def load(self) -> None:
+            raise ImportError("cannot import name")
+
+    monkeypatch.setattr("capability.sidecar.tracing.entry_points", lambda **which: [Unloadable()])
+    with pytest.raises(SettingsError, match=r"cannot import name.*opentelemetry-proto"):
+        tracing_of_environment(Board(1).row(0), {})
+
+
 def test_it_is_off_unless_switched_on_and_then_nothing_stands_in_the_way(tmp_path: Path) -> None:
     settings = read_settings({}, tmp_path)
     assert settings.telemetry is False
