@@ -178,7 +178,7 @@ def test_no_output_holds_a_token(tmp_path: Path) -> None:
     body = f'store = "{url}"\nlog = "decisions.jsonl"\ndecisions = "all"\nworkers = 2'
     with sidecar(tmp_path, config=config(body)) as server:
         assert wait_until(lambda: server.ask(token=good)[0] == 200)
-        time.sleep(1.1)  # until the one that expires has
+        assert wait_until(lambda: server.ask(token=expired)[0] == 401)
         for token in tokens:
             for headers in ({}, {"X-API-Key": token}, {"X-Cap-Min-Revision": token}, {"Cookie": planted[1]}):
                 for target in ("/orders", f"/orders?access_token={planted[0]}", f"/share/{token}?t={token}"):
