@@ -7,6 +7,7 @@ counted and warned of, and holds up nothing.
 
 import contextlib
 import json
+import math
 import os
 import stat
 import tempfile
@@ -132,8 +133,10 @@ class Slot:
             if head["version"] != _VERSION:
                 raise _Unusable("it is of another version")
             copy = Copy(content, int(head["revision"]), float(head["heard"]), digest.decode())
+            if not math.isfinite(copy.heard):
+                raise _Unusable("it is damaged")  # no age would be too great
             return copy if head["of"] == self._of else None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise _Unusable("it is damaged") from error
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -342,3 +343,22 @@ def test_a_new_password_is_no_new_store() -> None:
     assert without_password("redis://a:b@host/1") == without_password("redis://a:c@host/1")
     assert without_password("postgresql://a:b@host/x") == "postgresql://a@host/x"
     assert without_password("sqlite:///a:b@c") == "sqlite:///a:b@c"
+
+
+@pytest.mark.parametrize(
+    ("revision", "heard"), [("7", "NaN"), ("7", "-Infinity"), ("Infinity", "1"), ("[" * 100_000, "1")]
+)
+def test_a_copy_whose_numbers_are_none_is_no_copy(tmp_path: Path, revision: str, heard: str) -> None:
+    said: list[str] = []
+    slot = Folder(str(tmp_path / "copies"), writes=True, warn=said.append).slot("store", "place", 1 << 20)
+    assert slot.keep(b"", 7, 1.0) is not None
+    assert slot.read() is not None
+    file = tmp_path / "copies" / "store"
+    head = file.read_bytes().partition(b"\n")[2]
+    body = head.replace(b'"revision": 7', f'"revision": {revision}'.encode())
+    body = body.replace(b'"heard": 1.0', f'"heard": {heard}'.encode())
+    assert body != head
+    file.write_bytes(sha256(body).hexdigest().encode() + b"\n" + body)
+    assert slot.read() is None
+    assert len(said) == 1
+    assert "damaged" in said[0]
