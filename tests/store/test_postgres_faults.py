@@ -336,13 +336,14 @@ def test_a_server_that_stands_still_in_a_change_is_given_up(
     assert store.revoke([A]) == 1, "the one before still holds the lock"
 
 
-def test_questions_are_prepared_but_not_through_a_proxy(
-    url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_questions_are_prepared_but_not_through_a_proxy(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = "SELECT count(*) FROM pg_prepared_statements"
-    store.status([A])
-    ask = store._connections.reading
-    assert ask(lambda connection, _: connection.execute(prepared).fetchone()) == (2,)
+    # A statement is prepared for one connection, and a pool that has to wait for its first opens a second.
+    monkeypatch.setattr("capability.store.postgres.connection.MAX_CONNECTIONS", 1)
+    with PostgresStore(url) as direct:
+        direct.status([A])
+        ask = direct._connections.reading
+        assert ask(lambda connection, _: connection.execute(prepared).fetchone()) == (2,)
     # What a proxy tells of itself is not the number of the process behind it.
     monkeypatch.setattr("psycopg.ConnectionInfo.backend_pid", 0)
     with PostgresStore(url) as behind:
