@@ -25,6 +25,7 @@ def explained(settings: "Settings", never: str) -> Result:
     from capability.sidecar.apiguards import build_api
     from capability.sidecar.configured import unrevoked
     from capability.sidecar.guards import build_routes
+    from capability.sidecar.kept import Folder
     from capability.sidecar.keysource import KeySource, KeysUnavailable
     from capability.sidecar.revocations import STORE_MAX_STALE
 
@@ -59,6 +60,10 @@ def explained(settings: "Settings", never: str) -> Result:
     fetched = f", fetched every {settings.keys_refresh:g} s" if source.is_remote else ""
     lines.append(f"keys  {keys!r}{fetched}")
     lines += _of_revocations(settings, signed)
+    if settings.state is not None:
+        lines.append(f"copies  kept in {settings.state}")
+        problem = Folder(settings.state, writes=False, warn=notes.append).problem()
+        notes += [] if problem is None else [problem]
     lines.append(_of_log(settings))
     if settings.workers > 1:
         lines.append(f"workers  {settings.workers}")
@@ -99,6 +104,7 @@ def explained(settings: "Settings", never: str) -> Result:
         else {"place": signed[0], "revision": signed[1].revision(), "valid_until": signed[1].valid_until},
         "max_stale": settings.max_stale or (STORE_MAX_STALE if settings.store and settings.follow else None),
         "grace": settings.grace,
+        "state": settings.state,
         "log": {
             "decisions": settings.decisions.value,
             "to": settings.log,

@@ -57,6 +57,15 @@ class Folder:
         """Returns where the copy of a source is, of `max_bytes` at most; `place` tells sources apart."""
         return Slot(self, name, place, max_bytes)
 
+    def problem(self) -> str | None:
+        """Returns why no copy can be kept here, as far as that is seen without trying."""
+        try:
+            _check_folder(self.path)
+        except (OSError, _Unusable) as error:
+            made = isinstance(error, FileNotFoundError) and self.path.parent.is_dir()
+            return None if made else f"no copy can be kept in {str(self.path)!r}: {_reason(error)}"
+        return None
+
     def failed(self, problem: str) -> None:
         """Counts, and warns of, a copy that could not be used."""
         self.failures += 1

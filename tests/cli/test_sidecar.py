@@ -240,7 +240,7 @@ def test_a_configuration_is_explained(issuer: Shell) -> None:
     issuer.write(
         "cap.toml",
         'public_key = "root.key.pub"\n[serve]\nmax_stale = 5\nlog = "log.jsonl"\ndecisions = "all"\n'
-        'when_full = "deny"\nworkers = 2\nstore = "sqlite:///cap.db"\n'
+        'when_full = "deny"\nworkers = 2\nstore = "sqlite:///cap.db"\nstate = "copies"\n'
         '[[serve.listen]]\naddress = "unix:/run/cap.sock"\nmode = "0600"\nbehind = "envoy"\npaths = "raw"\n'
         '[[serve.listen]]\naddress = "tcp:0.0.0.0:9901"\nserves = "admin"\npublic = true\n'
         '[[serve.route]]\npath = "/open"\npolicy = "some.datalog"\ntenant = "acme"\non_stale = "allow"\n'
@@ -258,6 +258,7 @@ def test_a_configuration_is_explained(issuer: Shell) -> None:
             "anything else  nobody is let in",
             f"keys  {ROOT.public_key!r}",
             "revocations  followed, 5 s old at most",
+            f"copies  kept in {folder}/copies",
             f"log  all decisions, to {folder}/log.jsonl; what does not fit is denied",
             "workers  2",
         ],
@@ -266,6 +267,24 @@ def test_a_configuration_is_explained(issuer: Shell) -> None:
     assert (said["listen"][0]["mode"], said["listen"][0]["paths"]) == ("0600", "raw")
     assert [each["on_stale"] for each in said["routes"]] == ["allow", "deny"]
     assert (said["max_stale"], said["log"]["when_full"], said["workers"]) == (5.0, "deny", 2)
+    assert (said["state"], done.stderr) == (f"{folder}/copies", "")
+    assert not (folder / "copies").exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("others", "its folder can be written by others than its owner"),
+        ("missing/copies", "no such file or directory"),
+        ("cap.toml", "its folder is none"),
+    ],
+)
+def test_a_folder_in_which_no_copy_can_be_kept_is_told_of(issuer: Shell, state: str, reason: str) -> None:
+    (issuer.folder / "others").mkdir()
+    (issuer.folder / "others").chmod(0o777)
+    issuer.write("cap.toml", f'public_key = "{ROOT.public_key!r}"\n[serve]\nstate = "{state}"\n')
+    said = issuer.cap("serve", "--check", "--json").json
+    assert f"no copy can be kept in '{issuer.folder}/{state}': {reason}" in said["warnings"]
 
 
 def test_what_is_said_where_comes_in_the_order_of_all_commands(issuer: Shell) -> None:
