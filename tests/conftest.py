@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from capability.datalog import skeletons
+from capability.wire import statements
 from tests.servers import database, postgres, redis_server, redis_url
 
 __all__ = ["database", "postgres", "redis_server", "redis_url"]  # fixtures
@@ -25,3 +26,7 @@ def room_for_statements() -> None:
     """
     if len(skeletons._skeletons) > skeletons._MAX_KNOWN // 2:
         skeletons._skeletons.clear()
+        skeletons._lifted.clear()
+        for reading in (statements._FACTS, statements._RULES, statements._CHECKS):
+            for memory in (reading.numbers, reading.statements, reading.stencils, reading.seen):
+                memory.clear()  # else a statement that some other test read is like none of this one

@@ -164,7 +164,9 @@ def _finish(statement: Statement, starts: tuple[int, ...], constants: list[Term]
     skeleton = _skeletons.get(statement)
     if skeleton is None:
         if len(_skeletons) >= _MAX_KNOWN:
+            # with what was taken apart into them: it would be like nothing that is taken apart from now on
             _skeletons.clear()
+            _lifted.clear()
         skeleton = _skeletons.setdefault(statement, Skeleton(statement, starts, size))
     taken = tuple(constants)
     return Lifted(skeleton, taken, sizes_of(skeleton, taken))

@@ -13,7 +13,7 @@ from capability.datalog.preparation import Residual
 from capability.datalog.program import Check, Closure, Expression, Op, Predicate, Program, Query, Rule, Value
 from capability.datalog.residual import Residuals
 from capability.datalog.shapes import RequestFact
-from capability.datalog.skeletons import lifted
+from capability.datalog.skeletons import _MAX_KNOWN, lifted
 from capability.datalog.terms import BOOL, DATE, INTEGER, STRING, VARIABLE, Term
 from tests.datalog import programs
 
@@ -189,3 +189,17 @@ def test_a_statement_is_put_together_again(source: str) -> None:
         found = lifted(statement)
         assert found is not None
         assert found.skeleton.fill(found.constants) == statement
+
+
+def test_statements_are_alike_also_after_their_skeletons_were_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, after, other = parse_program("forgotten(1); forgotten(2); another(1, 2, 3)").facts
+    found = lifted(before)
+    monkeypatch.setattr("capability.datalog.skeletons._skeletons", dict.fromkeys(range(_MAX_KNOWN)))
+    assert lifted(other)  # for which there is no room
+    again, alike = lifted(before), lifted(after)
+    assert found
+    assert again
+    assert alike
+    assert found.skeleton is not again.skeleton is alike.skeleton
