@@ -50,6 +50,11 @@ class Item:
             raise Unsupported("not a scalar")
         return f"({self.type[0]}, {self.code})"
 
+    @property
+    def worked_out(self) -> bool:
+        """Whether it is more than a place or a literal, so that working it out may fail."""
+        return "(" in self.code
+
 
 _COMPARISONS: Final = {
     BinaryKind.LESS_THAN: "<",
@@ -133,7 +138,7 @@ class Expressions:
             case UnaryKind.TYPE_OF if item.type is None:
                 return Item(_STRING, f"KIND_NAMES[{item.code}[0]]")
             case UnaryKind.TYPE_OF if item.type is not None:
-                return Item(_STRING, repr(KIND_NAMES[item.type[0]]))
+                return Item(_STRING, _told(repr(KIND_NAMES[item.type[0]]), item))
             case UnaryKind.LENGTH if item.type == _STRING:
                 return Item(_INTEGER, f"len({item.code}.encode())")
         raise Unsupported(kind.name)
@@ -170,7 +175,7 @@ class Expressions:
                 return Item(_BOOL, f"({left.code} {sign} {right.code})")
             if strict or not (scalar(left.type[0]) and scalar(right.type[0])):
                 raise Unsupported("equality of these types")
-            return Item(_BOOL, str(sign == "!="))
+            return Item(_BOOL, _told(str(sign == "!="), left, right))
         if strict:
             raise Unsupported("strict equality of unknown types")
         return Item(_BOOL, f"({left.term()} {sign} {right.term()})")
@@ -184,11 +189,20 @@ class Expressions:
         if kind == SET and members is not None and scalar(members):
             if right.type is None or scalar(right.type[0]):
                 if right.type is not None and right.type[0] != members:
-                    return Item(_BOOL, "False")
+                    return Item(_BOOL, _told("False", left, right))
                 return Item(_BOOL, f"({right.bare(members)} in {left.code})")
             if right.type == type_:
                 return Item(_BOOL, f"({left.code} >= {right.code})")
         raise Unsupported("contains of these types")
+
+
+def _told(literal: str, *operands: Item) -> str:
+    """Returns code for what the types of `operands` tell already.
+
+    INVARIANT: they are worked out all the same, as the engine does: an overflow in one outranks their types.
+    """
+    steps = [operand.code for operand in operands if operand.worked_out]
+    return f"({', '.join([*steps, literal])})[-1]" if steps else literal
 
 
 def _item(value: "Item | Closure") -> Item:

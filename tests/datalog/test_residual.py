@@ -14,7 +14,7 @@ from capability.datalog.preparation import MAX_REQUEST_TEXT, Residual
 from capability.datalog.program import Program
 from capability.datalog.residual import Residuals
 from capability.datalog.shapes import RequestFact, Unsure
-from capability.datalog.terms import DATE, INTEGER, STRING
+from capability.datalog.terms import DATE, INTEGER, INTEGER_MAX, STRING
 from capability.errors import BiscuitValidationError, KeyFormatError
 from tests.datalog import programs
 from tests.paths import LIMITS, assert_paths_agree
@@ -170,3 +170,23 @@ def test_long_and_odd_values_are_left_to_the_engine() -> None:
     assert number.run(number.table, 1) == (0, 0)
     with pytest.raises(Unsure):
         number.run(number.table, 2**63)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        '$n + 1 != "a"',
+        '"a" != $n + 1',
+        '!("a" == $n + 1)',
+        '!{"a"}.contains($n + 1)',
+        '($n + 1).type() == "integer"',
+        '($n + 1 > 0).type() != "date"',
+        "$n + 1 != true || $n > 0",
+    ],
+)
+def test_an_operand_that_overflows_is_left_to_the_engine_though_types_tell_the_rest(condition: str) -> None:
+    residual = prepared(f"check if n($n), {condition}", request=(RequestFact("n", (INTEGER,)),))
+    assert residual is not None
+    assert residual.run(residual.table, 1) == (0, 0)
+    with pytest.raises(Unsure):
+        residual.run(residual.table, INTEGER_MAX)
