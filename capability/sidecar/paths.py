@@ -37,6 +37,10 @@ _AMBIGUOUS: Final = re.compile(
 _PLAIN: Final = re.compile(r"/(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*/)*(?:[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)?")
 """What most paths are, and nobody could read in two ways."""
 _LONG_ASCII: Final = re.compile("(?:[\xc0\xc1]|\xe0[\x80\x81]|\xf0\x80[\x80\x81])[\x80-\xbf]")
+_MOST_ESCAPES: Final = 8
+"""How often a path may be decoded until nothing is left to decode, counting the pass that finds nothing."""
+_MOST_READINGS: Final = 32
+"""How many readings of one path are looked at."""
 _NOT_IN_A_TARGET: Final = re.compile(r"[^!-~]")
 
 
@@ -45,8 +49,8 @@ class Paths(StrEnum):
 
     STRICT = "strict"
     RAW = "raw"
-    """Ambiguous ones too, unless they may be for several routes: for services that tell them apart as the
-    policy does."""
+    """Ambiguous ones too, unless they may be for several routes, or for one and none: for services that tell
+    them apart as the policy does."""
 
 
 class Target(NamedTuple):
@@ -95,26 +99,48 @@ class Targets:
 
 
 def readings(path: str) -> Iterator[str]:
-    """Yields what programs on the way may take an ambiguous path for, each once more changed than the last.
+    """Yields what programs on the way may take an ambiguous path for: each may change it in some of four
+    ways, one after another.
 
-    >>> list(readings("/x/%2e%2e//admin"))
-    ['/x/..//admin', '/x/..//admin', '/x/../admin', '/admin']
+    Raises BadRequest where that is too much to look at.
+
+    >>> list(readings("/x/../admin/%2e%2e/y"))
+    ['/x/../admin/../y', '/admin/%2e%2e/y', '/admin/../y', '/y']
     """
     if _AMBIGUOUS.search(path) is None:
         return
-    for change in (_decoded, _without_parameters, _with_single_slashes, _without_dots):
-        path = change(path)
-        yield path
+    found = {path}
+    waiting = [path]
+    while waiting:
+        before = waiting.pop()
+        for change in (_decoded, _without_parameters, _with_single_slashes, _without_dots):
+            after = change(before)
+            if after in found:
+                continue
+            if len(found) > _MOST_READINGS:
+                raise _too_many_readings()
+            found.add(after)
+            waiting.append(after)
+            yield after
 
 
 def _decoded(path: str) -> str:
-    """Returns a path without escapes, those of an escape and of ASCII in more bytes than one included."""
+    """Returns a path without escapes, those of an escape and of ASCII in more bytes than one included.
+
+    Raises BadRequest for escapes of escapes without end: each is another pass, and a path has room for
+    thousands.
+    """
     from urllib.parse import unquote
 
-    before = ""
-    while before != path:  # it gets shorter each time
+    for _ in range(_MOST_ESCAPES):
         before, path = path, _LONG_ASCII.sub(_as_ascii, unquote(path, "latin-1"))
-    return path
+        if before == path:
+            return path
+    raise _too_many_readings()
+
+
+def _too_many_readings() -> BadRequest:
+    return BadRequest("request.path", "the path of the request can be read in too many ways")
 
 
 def _as_ascii(found: re.Match[str]) -> str:

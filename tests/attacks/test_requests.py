@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from capability.sidecar.messages import Answer, Headers
+from capability.sidecar.messages import Answer, BadRequest, Headers
 from capability.sidecar.paths import Paths, readings
 from capability.sidecar.settings import RouteSettings, SettingsError
 from capability.sidecar.table import read_settings
@@ -218,6 +218,8 @@ def test_below_a_path_is_what_follows_a_slash_and_case_counts(tmp_path: Path) ->
         *("/admin;a=b", "/;a/admin", "/x\\..\\admin", "/x/..;/admin", "/admin%00", "/admin%3fx", "/admin%23"),
         *("/x/%2e%2e/admin", "/x/%c0%ae%c0%ae/admin", "/x/..%c0%afadmin", "/x/..%e0%80%afadmin"),
         *("/x/..%f0%80%80%afadmin", "/admin/../x", "/admin/..%2fx"),
+        # for programs that take out dots and leave escapes, parameters or slashes as they are
+        *("/x/../admin/%2e%2e/y", "/x/../admin/..;/y", "/x//../../admin", "/x//../admin"),
     ],
 )
 def test_a_raw_path_is_for_one_policy_however_it_is_read(target: str, tmp_path: Path) -> None:
@@ -232,7 +234,20 @@ def test_a_raw_path_below_one_policy_is_taken(target: str, tmp_path: Path) -> No
 
 def test_how_a_path_may_be_read() -> None:
     assert list(readings("/orders/7")) == []
-    assert list(readings("/a;b/%252e%252e//c\\d"))[-1] == "/c/d"
+    assert {"/a;b/..//c\\d", "/a/..//c/d", "/a/../c/d", "/c/d"} <= set(readings("/a;b/%252e%252e//c\\d"))
+
+
+def test_a_raw_path_below_the_only_policy_is_not_read_as_one_that_nobody_may_ask_for(tmp_path: Path) -> None:
+    only = [RouteSettings(name="below", path="/a")]
+    for target, expected in (("/a/x", 200), ("/a//x", 200), ("/b", 403), ("/a/../b", 400), ("/b/../a", 400)):
+        assert status(tmp_path, target, paths=Paths.RAW, only=only) == expected
+
+
+@pytest.mark.parametrize("target", ["/%" + "25" * 20 + "41", "/%" + "25" * 7000 + "2e"])
+def test_escapes_of_escapes_without_end_are_refused_before_all_are_read(target: str, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest):
+        list(readings(target))
+    assert status(tmp_path, target, paths=Paths.RAW) == 400
 
 
 @pytest.mark.parametrize(
