@@ -101,9 +101,7 @@ class Routes:
         self.by_host = any(route.host is not None for route in routes)
         """True when a request without a host could be for any of several policies."""
         self.by_path = any(route.prefix != "/" for route in routes)
-        """True when a path that can be read in several ways could be for any of several policies, or for one and
-        none: then nobody may allow it.
-        """
+        """True when a path that can be read in several ways could be for several policies, or for none."""
         self.headers = tuple(dict.fromkeys(name for route in self._routes for name in route.headers))
         """The names that any policy may derive: every yes sends all of them."""
 
