@@ -196,7 +196,7 @@ def revocation(_program: str | None) -> dict[str, Any]:
         urls = {
             "SQLite": f"sqlite:///{name}/revoked.db",
             "PostgreSQL": postgres.url(postgres.new_database()),
-            "Redis": redis.url(),
+            "Redis": redis.url(timeout=5),
         }
         for store, url in urls.items():
             create_store(url).close()

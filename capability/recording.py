@@ -116,6 +116,7 @@ class Recorder:
         if "\0" in self._writer:
             raise ValueError("the writer of a recorder holds a zero byte")
         self._interval = interval
+        self._enough = max(capacity // 2, 1)
         self._wake = threading.Condition()
         self._writing = threading.Lock()
         self._waiting: deque[tuple[Decision, Details, str | None, float]] = deque()
@@ -138,7 +139,7 @@ class Recorder:
             if self._which == "all" or (not allowed and self._which == "denied"):
                 if self._open and len(self._waiting) < self._capacity:
                     self._waiting.append((decision, details, _request_id.get(), now))
-                    if len(self._waiting) == self._capacity // 2:
+                    if len(self._waiting) == self._enough:
                         self._wake.notify_all()
                 else:
                     self._dropped += 1
@@ -186,13 +187,20 @@ class Recorder:
             self._uses.clear()
 
     def _run(self) -> None:
+        pausing = False
         while True:
             with self._wake:
-                if self._open:
-                    self._wake.wait(self._interval)
+                self._wake.wait_for(self._is_closed if pausing else self._is_due, self._interval)
                 if not self._open:
                     return
-            self.flush()
+            # A store that did not take what waits is not asked again at once.
+            pausing = not self.flush()
+
+    def _is_closed(self) -> bool:
+        return not self._open
+
+    def _is_due(self) -> bool:
+        return not self._open or len(self._waiting) >= self._enough
 
     def _write(self) -> bool:
         """Writes a batch; returns false when the store does not take it, and then it waits on."""

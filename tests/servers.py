@@ -6,6 +6,7 @@ CAP_TEST_REDIS_SERVER names another program than `redis-server`: Valkey, or a ne
 
 import errno
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -13,7 +14,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,16 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from capability.store.postgres import connection as postgres_store
+
 START_SECONDS = 60.0
 """How long a server may take to answer, on a machine that is busy with other tests."""
+
+PATIENCE = 60
+"""Seconds that a store waits for its server in tests, for the same reason, where it would wait for 5."""
+
+PORTS = range(10_000, 16_000)
+"""Below all that systems give to whoever connects, so that none is taken before its server has it."""
 
 
 def missing(what: str) -> None:
@@ -36,11 +46,60 @@ def missing(what: str) -> None:
 
 
 def free_port() -> int:
-    """Returns a port of the loopback interface that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+    """Returns a port of the loopback interface that nobody listens on, and that no other test is given.
+
+    For as long as this process lives, which holds the UDP port of the same number.
+    """
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket(type=socket.SOCK_DGRAM) as held, socket.socket() as found:
+            try:
+                held.bind(("127.0.0.1", port))
+                found.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            held.detach()
+            return port
+
+
+def be_patient(patch: pytest.MonkeyPatch) -> None:
+    """Lets the stores of this process wait for PATIENCE seconds where they would wait for 5."""
+    patch.setattr(postgres_store, "WAIT_SECONDS", PATIENCE)
+    patch.setattr(postgres_store, "_SETTINGS", postgres_store._SETTINGS.replace("'5s'", f"'{PATIENCE}s'"))
+    patch.setitem(postgres_store._DEFAULTS, "connect_timeout", str(PATIENCE))
+
+
+def refuses(port: int) -> bool:
+    """Returns whether nobody listens on a port of the loopback interface."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+    """Returns when `condition` holds; fails the test after so long that it never will."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it was waited for in vain"
+        time.sleep(0.01)
+
+
+GONE = ("", "X", "Z")
+STOPPED = ("T", *GONE)
+
+
+def state_of(pid: int) -> str:
+    """Returns the letter by which Linux tells the state of a process, or nothing where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def stop_process(pid: int) -> None:
+    """Lets a process do nothing, and returns when it does: the signal alone takes a moment."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: state_of(pid) in STOPPED)
 
 
 def program(name: str) -> str | None:
@@ -145,15 +204,13 @@ class PostgresServer:
     def kill(self) -> None:
         """Kills the server as a crash does: nothing is written any more."""
         assert self._process is not None
+        stop_process(self._process.pid)  # so that it starts no other child meanwhile
+        children = self._children()
         self._process.kill()
         self._wait()
-        # Its children, which hold its port as well, notice a moment later.
-        until = time.monotonic() + START_SECONDS
-        while time.monotonic() < until:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == errno.ECONNREFUSED:
-                    return
-            time.sleep(0.01)
+        # They notice a moment later: until then one may answer, and hold the port.
+        wait_until(lambda: all(state_of(each) in GONE for each in children))
+        wait_until(lambda: refuses(self.port))
 
     def stop(self) -> None:
         """Stops the server, whoever is connected."""
@@ -168,17 +225,22 @@ class PostgresServer:
 
     def pause(self) -> None:
         """Lets all processes of the server do nothing, with their connections open."""
-        self._signal_all(signal.SIGSTOP)
+        assert self._process is not None
+        stop_process(self._process.pid)  # first, for it starts the others
+        for each in self._children():
+            stop_process(each)
 
     def resume(self) -> None:
         """Ends a pause."""
-        self._signal_all(signal.SIGCONT)
-
-    def _signal_all(self, number: signal.Signals) -> None:
         assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        for each in (self._process.pid, *map(int, children)):
-            os.kill(each, number)
+        for each in (self._process.pid, *self._children()):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGCONT)
+
+    def _children(self) -> list[int]:
+        assert self._process is not None
+        pid = self._process.pid
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def _wait(self) -> None:
         assert self._process is not None
@@ -202,9 +264,11 @@ def start_postgres() -> PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A server for all tests of this process."""
+    """A server for all tests of this process, which wait for it with patience."""
     server = start_postgres()
-    yield server
+    with pytest.MonkeyPatch.context() as patch:
+        be_patient(patch)
+        yield server
     server.remove()
 
 
@@ -231,13 +295,13 @@ class RedisServer:
         """Returns the version of Redis that the server is, or is like."""
         return tuple(map(int, self.execute("INFO", "server")["redis_version"].split(".")))
 
-    def url(self, options: str = "", *, login: str = "", database: int = 0) -> str:
-        """Returns the URL of a store."""
-        return f"redis://{login}127.0.0.1:{self.port}/{database}{options}"
+    def url(self, *options: str, login: str = "", timeout: float = PATIENCE) -> str:
+        """Returns the URL of a store; `options` are like `prefix=a:`."""
+        return f"redis://{login}127.0.0.1:{self.port}/0?{'&'.join((*options, f'timeout={timeout}'))}"
 
     def execute(self, *command: str | int | bytes) -> Any:
         """Runs a command."""
-        with redis.Redis(port=self.port, socket_timeout=5, retry=Retry(NoBackoff(), 0)) as client:
+        with redis.Redis(port=self.port, socket_timeout=PATIENCE, retry=Retry(NoBackoff(), 0)) as client:
             return client.execute_command(*command)
 
     def start(self) -> None:
@@ -276,7 +340,7 @@ class RedisServer:
     def pause(self) -> None:
         """Lets the server do nothing, with its connections open."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        stop_process(self._process.pid)
 
     def resume(self) -> None:
         """Ends a pause."""

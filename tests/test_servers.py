@@ -4,10 +4,11 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.servers import refuses, wait_until
 
 STARTS = """
 import signal
@@ -27,13 +28,5 @@ def test_a_server_ends_with_a_run_that_was_killed() -> None:
         port, folder = run.stdout.readline().split()
         socket.create_connection(("127.0.0.1", int(port))).close()
         run.kill()
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        try:
-            socket.create_connection(("127.0.0.1", int(port))).close()
-        except ConnectionRefusedError:
-            break
-        time.sleep(0.02)
-    else:
-        pytest.fail("the server goes on")
+    wait_until(lambda: refuses(int(port)))
     shutil.rmtree(Path(folder))

@@ -42,7 +42,10 @@ def store_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator["Aw
         return
     server = start_postgres() if request.param == "PostgreSQL" else start_redis()
     try:
-        url = server.url(server.new_database()) if isinstance(server, PostgresServer) else server.url()
+        if isinstance(server, PostgresServer):
+            url = server.url(server.new_database())
+        else:
+            url = server.url(timeout=5)
         yield Away(url, server)
     finally:
         server.remove()

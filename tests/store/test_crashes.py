@@ -40,6 +40,7 @@ class Writer:
     """A process that revokes as fast as it can, and what it was told is done."""
 
     def __init__(self, url: str, name: str) -> None:
+        self._said: list[str] = []
         self._process = subprocess.Popen(
             [sys.executable, "-c", WRITER, name],
             stdout=subprocess.PIPE,
@@ -53,11 +54,18 @@ class Writer:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
+    def busy(self) -> None:
+        """Waits until something was acknowledged."""
+        assert self._process.stdout is not None
+        self._said.append(self._process.stdout.readline())
+
     def killed(self) -> list[tuple[bytes, int]]:
         """Kills it; returns the ids that it was told are revoked, and from which revision on."""
         self._process.kill()
-        said, _ = self._process.communicate(timeout=60)
-        lines = [line.split() for line in said.splitlines(keepends=True) if line.endswith("\n")]
+        with self._process as process:
+            assert process.stdout is not None
+            self._said += process.stdout.readlines()  # `communicate` would lose what was read already
+        lines = [line.split() for line in self._said if line.endswith("\n")]
         return [(identifier.encode(), int(revision)) for identifier, revision in lines]
 
 
@@ -96,6 +104,8 @@ def test_no_acknowledged_revocation_is_lost_to_a_kill(url: str) -> None:
     for turn in range(KILLS):
         writer = Writer(url, str(turn))
         writer.ready()
+        if turn == KILLS - 1:  # the others may be killed in their first revocation
+            writer.busy()
         time.sleep(chance.random() * 0.1)
         new = writer.killed()
         acknowledged += new
@@ -119,6 +129,8 @@ def test_no_acknowledged_revocation_is_lost_to_a_kill_of_the_server(
         writers = [Writer(url, f"{turn}.{name}") for name in "ab"]
         for writer in writers:
             writer.ready()
+        if turn == kills - 1:
+            writers[0].busy()
         time.sleep(0.05 + chance.random() * 0.1)
         postgres.kill()
         new = [each for writer in writers for each in writer.killed()]

@@ -6,11 +6,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 
 from capability.errors import StoreError, StoreRolledBack, StoreSchemaError, StoreUnavailable
 from capability.guard import Guard
@@ -20,9 +22,10 @@ from capability.store.audit import Event
 from capability.store.follower import Follower
 from capability.store.postgres import MIGRATIONS, PostgresStore, create, schema
 from capability.tokens import BiscuitBuilder
-from tests.servers import PostgresServer, free_port
+from tests.servers import PATIENCE, PostgresServer, free_port, wait_until
 from tests.store.contract import ANN, A, B, C, filled
 
+PATIENT = "import pytest; from tests.servers import be_patient; be_patient(pytest.MonkeyPatch())\n"
 DOCUMENT = Path(__file__).parent.parent.parent / "docs/store.md"
 
 
@@ -42,16 +45,16 @@ def store(url: str) -> Iterator[PostgresStore]:
 def python(program: str, *arguments: str, store: str) -> subprocess.Popen[str]:
     """Starts a program, which finds the store's URL in the environment."""
     return subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-c", PATIENT + program, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "CAP_STORE": store},
+        env={**os.environ, "CAP_STORE": store, "PYTHONPATH": str(DOCUMENT.parent.parent)},
     )
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     return output
 
@@ -59,7 +62,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 def terminate_connections(postgres: PostgresServer, database: str) -> None:
     """Ends every session of a database, as an administrator or a firewall does."""
     postgres.execute(
-        f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{database}'"
+        f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{database}'"
     )
 
 
@@ -300,7 +303,6 @@ def test_a_stale_connection_is_replaced(
 def test_a_server_that_stands_still_is_not_waited_for(
     postgres: PostgresServer, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capability.store.postgres.connection.WAIT_SECONDS", 0.5)
     keys = KeyPair()
     token = BiscuitBuilder('user("ann")').build(keys.private_key)
     with PostgresStore(f"{url}?connect_timeout=2") as store:
@@ -308,23 +310,27 @@ def test_a_server_that_stands_still_is_not_waited_for(
         assert guard.check(token.to_base64()).outcome == "allowed"
         postgres.pause()
         try:
-            started = time.monotonic()
-            assert guard.check(token.to_base64()).outcome == "store_unavailable"
-            assert time.monotonic() - started < 4, "0.5 s were to be waited"
-            started = time.monotonic()
-            with pytest.raises(StoreUnavailable):
-                store.revoke([A])
-            assert time.monotonic() - started < 6, "2 s were to be waited for a new connection"
+            with monkeypatch.context() as patch:
+                patch.setattr("capability.store.postgres.connection.WAIT_SECONDS", 0.5)
+                started = time.monotonic()
+                assert guard.check(token.to_base64()).outcome == "store_unavailable"
+                assert time.monotonic() - started < PATIENCE / 2, "0.5 s were to be waited"
+                started = time.monotonic()
+                with pytest.raises(StoreUnavailable):
+                    store.revoke([A])
+                assert time.monotonic() - started < PATIENCE / 2, "2 s were to be waited for a new connection"
         finally:
             postgres.resume()
-        assert guard.check(token.to_base64()).outcome == "allowed"
+        # A machine that is busy may not connect within 2 s either.
+        wait_until(lambda: guard.check(token.to_base64()).outcome == "allowed")
         assert store.status([A]).revoked_id is None
 
 
 def test_a_server_that_stands_still_in_a_change_is_given_up(
-    postgres: PostgresServer, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("capability.store.postgres.connection.CHANGE_SECONDS", 0.5)
+    monkeypatch.setattr("capability.store.postgres.bounded._CANCEL_SECONDS", PATIENCE)
 
     def stall(connection: Any, revision: int) -> None:
         connection.execute("SELECT pg_sleep(60)")
@@ -333,6 +339,7 @@ def test_a_server_that_stands_still_in_a_change_is_given_up(
         work: Any = stall if change == store._connections.writing else lambda one: stall(one, 0)
         with pytest.raises(StoreUnavailable, match="has not answered in time"):
             change(work, idempotent=True)
+    monkeypatch.undo()
     assert store.revoke([A]) == 1, "the one before still holds the lock"
 
 
@@ -378,26 +385,46 @@ def test_a_loss_at_the_commit_says_that_nobody_knows(
     assert store.registered(A) is not None
 
 
+def fails_again(follower: Follower, before: int) -> bool:
+    return follower.failures > before
+
+
 def test_a_server_that_is_gone_and_back(postgres: PostgresServer, store: PostgresStore) -> None:
     store.revoke([A])
     with Follower(store, max_stale=None, interval=0.05) as follower:
         try:
             for stop in (postgres.kill, postgres.stop):
                 stop()
+                before = follower.failures
                 for call in (store.revision, lambda: store.status([A]), lambda: store.revoke([B])):
                     started = time.monotonic()
                     with pytest.raises(StoreUnavailable, match="refused"):
                         call()
-                    assert time.monotonic() - started < 4, "it waited, though the server had said no"
+                    waited = time.monotonic() - started
+                    assert waited < PATIENCE / 2, "it waited, though the server had said no"
+                wait_until(partial(fails_again, follower, before))
                 assert follower.status([A]).revoked_id == A
                 postgres.start()
                 assert store.status([A, C]).revoked_id == A
         finally:
             postgres.start()
-        assert follower.failures
         assert store.status([B]).revoked_id is None
-        assert follower.wait_for(store.revoke([B]), timeout=30)
+        assert follower.wait_for(store.revoke([B]), timeout=60)
     assert store.problems() == ()
+
+
+def test_closing_while_a_connection_is_asked_for(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    getconn = ConnectionPool.getconn
+
+    def closed_meanwhile(pool: Any) -> Any:
+        store.close()
+        return getconn(pool)
+
+    monkeypatch.setattr(ConnectionPool, "getconn", closed_meanwhile)
+    with pytest.raises(StoreUnavailable, match="closed"):
+        store.revision()
 
 
 def test_a_follower_listens_again(postgres: PostgresServer, database: str, store: PostgresStore) -> None:

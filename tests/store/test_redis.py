@@ -19,6 +19,6 @@ class TestRedisStore(WakingContract):
         self._server = redis_server
 
     def make_store(self, tmp_path: Path) -> WakingStore:
-        store = create_store(self._server.url(f"?prefix=contract{next(_numbers)}:"))
+        store = create_store(self._server.url(f"prefix=contract{next(_numbers)}:"))
         assert isinstance(store, WakingStore)
         return store

@@ -34,8 +34,16 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+PATIENT = """
+from capability.store.sqlite import SQLiteStore, connection, create
+connection.BUSY_SECONDS = 60.0
+SQLiteStore.__init__.__kwdefaults__["timeout"] = 60.0
+"""
+"""Lets a program wait for other writers on a machine that is busy with other tests."""
+
+
 def python(program: str, *arguments: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", program, *map(str, arguments)]
+    command = [sys.executable, "-c", PATIENT + program, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import conninfo, errors, pq
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from capability.errors import (
     StoreError,
@@ -298,6 +298,8 @@ class Connections:
         pool = self._pool_of_this_process()
         try:
             return pool, pool.getconn()
+        except PoolClosed as error:  # by another thread, since it was looked at
+            raise StoreUnavailable("the store is closed") from error
         except PoolTimeout as error:
             self._lost = True
             self._probe()
