@@ -12,10 +12,6 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	"$$python" -c '$(IS_NEW_ENOUGH)' 2>/dev/null && echo "$$python" && break; done)
 
-# xds-protos brings older files under the names of opentelemetry-proto: whichever is installed last has them.
-REPAIR = $(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
-	"$$($(BIN)/python -m pip freeze --disable-pip-version-check | grep '^opentelemetry-proto==')"
-
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench fuzz vectors proto docs proxies clean soak
 
@@ -54,8 +50,9 @@ soak: $(DEV_DEPS) ## kill a store's writer 200 times, for each store, and a serv
 vectors: $(DEV_DEPS) ## write spec/vectors again
 	$(BIN)/python -m spec.generate
 
-proto: $(DEV_DEPS) ## write what is made of schema.proto
-	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. capability/wire/schema.proto
+proto: $(DEV_DEPS) ## write what is made of schema.proto and extauthz.proto
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. \
+		capability/wire/schema.proto capability/sidecar/extauthz.proto
 	$(BIN)/python -c 'from capability.wire.schema_pb2 import DESCRIPTOR as of; \
 		open("capability/wire/schema.binpb", "wb").write(of.serialized_pb)'
 
@@ -75,12 +72,10 @@ $(RUN_DEPS): pyproject.toml | $(BIN)/python
 
 $(DEV_DEPS): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	$(REPAIR)
 	@touch $(RUN_DEPS) $@
 
 $(BENCH_DEPS): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
-	$(REPAIR)
 	@touch $(RUN_DEPS) $(DEV_DEPS) $@
 
 $(BIN)/python:

@@ -40,20 +40,21 @@ def test_every_command_stands_in_the_reference() -> None:
         assert f"### cap third-party {command}\n" in reference
 
 
-def test_protobuf_module_is_current(tmp_path: Path) -> None:
+def test_protobuf_modules_are_current(tmp_path: Path) -> None:
+    sources = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("capability/**/*.proto"))
+    assert sources == ["capability/sidecar/extauthz.proto", "capability/wire/schema.proto"]
     subprocess.run(
         [
             *(sys.executable, "-m", "grpc_tools.protoc", "-I", "."),
-            *(f"--python_out={tmp_path}", f"--pyi_out={tmp_path}", "capability/wire/schema.proto"),
+            *(f"--python_out={tmp_path}", f"--pyi_out={tmp_path}", *sources),
         ],
         cwd=ROOT,
         check=True,
     )
-    for name in ("schema_pb2.py", "schema_pb2.pyi"):
-        committed = ROOT / "capability/wire" / name
-        assert committed.read_text("utf-8") == (tmp_path / "capability/wire" / name).read_text("utf-8"), (
-            "run: make proto"
-        )
+    for source in sources:
+        for ending in ("_pb2.py", "_pb2.pyi"):
+            name = source.removesuffix(".proto") + ending
+            assert (ROOT / name).read_text("utf-8") == (tmp_path / name).read_text("utf-8"), "run: make proto"
     described = (ROOT / "capability/wire/schema.binpb").read_bytes()
     assert described == schema_pb2.DESCRIPTOR.serialized_pb, "run: make proto"
 

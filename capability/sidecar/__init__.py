@@ -17,7 +17,8 @@ check                         a proxy's question, by
   profiles, paths, facts      what each proxy sends, which paths mean one thing, what a policy is told
   routes, guards, needs       which policy decides, made from the settings; what it needs of a request
   identity                    values of headers that the service can believe
-extauthz                      the check over gRPC
+extauthz                      the check over gRPC, by
+  extauthz_pb2                what Envoy asks and is answered (extauthz.proto)
 api, apiguards, bodies        the API, the guards that decide there, and what it is sent
   authzen, oauth, exchange    AuthZEN; introspection and revocation; token exchange
 admin                         health, metrics and status

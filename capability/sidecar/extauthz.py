@@ -7,14 +7,18 @@ two tokens in one request are refused as two tokens in one header are. The clien
 
 import asyncio
 import os
-from typing import Any, Final
+from typing import Final
 
 import grpc
-from envoy.config.core.v3 import base_pb2
-from envoy.service.auth.v3 import external_auth_pb2
-from envoy.type.v3 import http_status_pb2
 
 from capability.sidecar.addresses import Tcp, Unix
+from capability.sidecar.extauthz_pb2 import (
+    CheckRequest,
+    CheckResponse,
+    HeaderValue,
+    HeaderValueOption,
+    HttpRequest,
+)
 from capability.sidecar.messages import Answer, Handler, Headers
 
 OK: Final = 0
@@ -28,7 +32,7 @@ MAX_STREAMS: Final = 1024
 """Questions that are asked at once; more are refused."""
 
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
-_OVERWRITE: Final = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+_OVERWRITE: Final = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 
 class Server:
@@ -55,8 +59,8 @@ class Server:
         )
         check = grpc.unary_unary_rpc_method_handler(
             self._check,
-            request_deserializer=external_auth_pb2.CheckRequest.FromString,
-            response_serializer=external_auth_pb2.CheckResponse.SerializeToString,
+            request_deserializer=CheckRequest.FromString,
+            response_serializer=CheckResponse.SerializeToString,
         )
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": check}),))
         address = self._address
@@ -76,7 +80,7 @@ class Server:
         if self._server is not None:
             await self._server.stop(grace)
 
-    async def _check(self, request: Any, context: object) -> Any:
+    async def _check(self, request: CheckRequest, context: object) -> CheckResponse:
         handler = self.handler
         attributes = request.attributes
         http = attributes.request.http
@@ -89,13 +93,13 @@ class Server:
         return response(handler.handle(*arguments))
 
 
-def response(answer: Answer) -> Any:
+def response(answer: Answer) -> CheckResponse:
     """Returns an answer as Envoy reads it.
 
     On a yes every header replaces what the client sent under its name, and what a program behind Envoy might
     take for one of them, the name with `_` for `-`, is removed.
     """
-    found = external_auth_pb2.CheckResponse()
+    found = CheckResponse()
     if answer.status == 200:
         found.status.code = OK
         found.ok_response.headers.extend(_options(answer))
@@ -104,16 +108,16 @@ def response(answer: Answer) -> Any:
         )
         return found
     found.status.code = UNAUTHENTICATED if answer.status == 401 else PERMISSION_DENIED
-    found.denied_response.status.CopyFrom(_status(answer.status))
+    found.denied_response.status.code = answer.status
     found.denied_response.headers.extend(_options(answer))
     found.denied_response.body = answer.body.decode()
     return found
 
 
-def _options(answer: Answer) -> list[Any]:
+def _options(answer: Answer) -> list[HeaderValueOption]:
     return [
-        base_pb2.HeaderValueOption(
-            header=base_pb2.HeaderValue(key=name.decode(), value=value.decode("latin-1")),
+        HeaderValueOption(
+            header=HeaderValue(key=name.decode(), value=value.decode("latin-1")),
             append_action=_OVERWRITE,
             keep_empty_value=True,
         )
@@ -121,12 +125,7 @@ def _options(answer: Answer) -> list[Any]:
     ]
 
 
-def _status(status: int) -> Any:
-    # the numbers of Envoy's enum are those of HTTP
-    return http_status_pb2.HttpStatus(code=http_status_pb2.StatusCode.Name(status))
-
-
-def headers_of(http: Any) -> Headers:
+def headers_of(http: HttpRequest) -> Headers:
     """Returns the client's headers; the host is that of the request line, whatever else was said."""
     found: Headers = [(b"host", http.host.encode())]
     if http.HasField("header_map") and http.header_map.headers:

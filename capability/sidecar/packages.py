@@ -30,7 +30,7 @@ PORT: Final = Package("httptools", "httptools", "sidecar")
 
 OF: Final[Mapping[Serves, tuple[Package, ...]]] = {
     Serves.ADMIN: (Package("prometheus_client", "prometheus-client", "sidecar"),),
-    Serves.GRPC: (Package("grpc", "grpcio", "grpc"), Package("envoy", "xds-protos", "grpc")),
+    Serves.GRPC: (Package("grpc", "grpcio", "grpc"),),
 }
 """What some listeners need besides."""
 

@@ -42,11 +42,6 @@ from capability.sidecar.tally import Answers, Tally
 CLOSING_TIME: Final = 2.0
 """Seconds that an exporter has to take what is waiting, when the process ends."""
 
-_REPAIR: Final = (
-    "Where xds-protos is installed too, it has files of the same names: "
-    "pip install --force-reinstall --no-deps opentelemetry-proto"
-)
-
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _MEMBER: Final = re.compile(
     rb"([a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
@@ -358,11 +353,7 @@ def _exporter(name: str, environment: Mapping[str, str]) -> SpanExporter:
     for found in entry_points(group="opentelemetry_traces_exporter", name=name):
         try:
             exporter: SpanExporter = found.load()()
-        except ImportError as error:
-            raise SettingsError(
-                f"telemetry: the exporter {name} cannot be loaded: {error}. {_REPAIR}"
-            ) from error
-        except (ValueError, OSError) as error:
+        except (ImportError, ValueError, OSError) as error:
             raise SettingsError(f"telemetry: the exporter {name} cannot be made: {error}") from error
         return exporter
     package = f"opentelemetry-exporter-{name[:40].replace('_', '-')}"

@@ -407,7 +407,6 @@ def test_what_cannot_be_run(
         ("httptools", (), "httptools", "sidecar"),
         ("prometheus_client", ("--admin", "tcp:0"), "prometheus-client", "sidecar"),
         ("grpc", ("--grpc", "tcp:0"), "grpcio", "grpc"),
-        ("envoy", ("--grpc", "tcp:0"), "xds-protos", "grpc"),
     ],
 )
 def test_a_package_that_serving_would_miss_is_named_as_it_is_installed(

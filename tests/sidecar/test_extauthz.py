@@ -5,14 +5,13 @@ import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
-from envoy.service.auth.v3 import external_auth_pb2
 
 from capability.sidecar.addresses import Tcp
 from capability.sidecar.extauthz import MAX_MESSAGE, SERVICE, Server, headers_of
+from capability.sidecar.extauthz_pb2 import CheckRequest, CheckResponse
 from capability.sidecar.messages import Answer, Headers
 from tests.servers import free_port
 from tests.sidecar.processes import Sidecar, sidecar, wait_until
@@ -28,9 +27,9 @@ def request(
     path: str = "/orders/7",
     headers: Mapping[str, str] | None = None,
     peer: str = "192.0.2.1",
-) -> Any:
+) -> CheckRequest:
     """Returns what Envoy asks about a request."""
-    found = external_auth_pb2.CheckRequest()
+    found = CheckRequest()
     found.attributes.source.address.socket_address.address = peer
     http = found.attributes.request.http
     http.method, http.path, http.host = method, path, "api.example.com:8443"
@@ -49,8 +48,8 @@ class Client:
         self.channel = grpc.insecure_channel(address.removeprefix("tcp:"), own)
         self._check = self.channel.unary_unary(
             f"/{SERVICE}/Check",
-            request_serializer=external_auth_pb2.CheckRequest.SerializeToString,
-            response_deserializer=external_auth_pb2.CheckResponse.FromString,
+            request_serializer=CheckRequest.SerializeToString,
+            response_deserializer=CheckResponse.FromString,
         )
 
     def __enter__(self) -> "Client":
@@ -59,10 +58,10 @@ class Client:
     def __exit__(self, *exception: object) -> None:
         self.channel.close()
 
-    def ask(self, asked: Any) -> Any:
+    def ask(self, asked: CheckRequest) -> CheckResponse:
         return self._check(asked, timeout=10, wait_for_ready=True)
 
-    def status(self, asked: Any) -> tuple[int, int]:
+    def status(self, asked: CheckRequest) -> tuple[int, int]:
         """Returns the status of gRPC and that of HTTP, 200 for a yes."""
         found = self.ask(asked)
         http = found.denied_response.status.code if found.HasField("denied_response") else 200
@@ -154,7 +153,7 @@ def test_what_a_request_does_not_say_or_says_twice_is_no_yes(tmp_path: Path) -> 
     token = mint(resources=["/orders"])
     with sidecar(tmp_path, "--public-key", KEY, "--grpc", "tcp:0") as server, client(server) as asking:
         assert asking.status(request(token)) == (0, 200)
-        assert asking.status(external_auth_pb2.CheckRequest()) == (7, 400)
+        assert asking.status(CheckRequest()) == (7, 400)
         for path in ("orders/7", "", "*", "//orders/7", "/orders/7#/x", "/orders/7?a#b", "/\u00f6", "/a\0"):
             assert asking.status(request(token, path=path)) == (7, 400), path
         for name in ("query", "fragment"):
@@ -249,15 +248,15 @@ def test_a_question_that_waits_for_a_store_is_answered_before_the_end() -> None:
             may_end.wait(20)
             return Answer(200)
 
-    async def serve() -> tuple[Any, grpc.StatusCode]:
+    async def serve() -> tuple[CheckResponse, grpc.StatusCode]:
         port = free_port()
         server = Server(Tcp("127.0.0.1", port), Slow())
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             ask = channel.unary_unary(
                 f"/{SERVICE}/Check",
-                request_serializer=external_auth_pb2.CheckRequest.SerializeToString,
-                response_deserializer=external_auth_pb2.CheckResponse.FromString,
+                request_serializer=CheckRequest.SerializeToString,
+                response_deserializer=CheckResponse.FromString,
             )
             asked = asyncio.ensure_future(ask(request(), timeout=20, wait_for_ready=True))
             await asyncio.to_thread(begun.wait, 20)

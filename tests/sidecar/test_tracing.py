@@ -435,13 +435,15 @@ def test_the_variables_say_what_is_exported(monkeypatch: pytest.MonkeyPatch) -> 
                 tracing_of_environment(tally, {})
 
 
-def test_of_an_exporter_that_cannot_be_loaded_it_is_said_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exporter_that_cannot_be_loaded_is_told_as_what_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
     class Unloadable:
         def load(self) -> None:
             raise ImportError("cannot import name")
 
     monkeypatch.setattr("capability.sidecar.tracing.entry_points", lambda **which: [Unloadable()])
-    with pytest.raises(SettingsError, match=r"cannot import name.*opentelemetry-proto"):
+    with pytest.raises(
+        SettingsError, match=r"telemetry: the exporter otlp_proto_http .*: cannot import name"
+    ):
         tracing_of_environment(Board(1).row(0), {})
 
 
