@@ -209,6 +209,7 @@ def test_at_the_end_every_question_that_was_decided_is_answered(tmp_path: Path, 
     listen = '[[serve.listen]]\naddress = "tcp:0"\nserves = "grpc"\n'
     body = f'workers = {workers}\nlog = "log"\ndecisions = "all"\n'
     answered: list[int] = []
+    connected: list[Client] = []
     ends: list[grpc.StatusCode] = []
     with sidecar(tmp_path, config=f'public_key = "{KEY}"\n[serve]\n{body}{listen}') as server:
         token = mint()
@@ -217,6 +218,7 @@ def test_at_the_end_every_question_that_was_decided_is_answered(tmp_path: Path, 
             with client(server) as asking:
                 asking.ask(request(token))
                 answered.append(0)
+                connected.append(asking)
                 while not ends:
                     try:
                         answered.append(asking._check(request(token), timeout=10).status.code)
@@ -226,7 +228,8 @@ def test_at_the_end_every_question_that_was_decided_is_answered(tmp_path: Path, 
         asking_on = [threading.Thread(target=ask_on) for _ in range(4)]
         for each in asking_on:
             each.start()
-        assert wait_until(lambda: len(answered) > 200)
+        # who came too late would wait for a server that has gone
+        assert wait_until(lambda: len(connected) == len(asking_on) and len(answered) > 200)
         assert server.stop() == 0
         for each in asking_on:
             each.join()
