@@ -14,7 +14,7 @@ from capability.integrations.clients import CapAuth, to_request
 
 def by_httpx(url: str, token: str) -> str:
     """Returns what the service says, over a client whose tokens are good for reading and for a minute."""
-    with httpx.Client(auth=CapAuth(token, attenuate={"operation": "read"})) as client:
+    with httpx.Client(auth=CapAuth(token, attenuate={"operation": "read"}), timeout=10) as client:
         return client.get(url).raise_for_status().text
 
 

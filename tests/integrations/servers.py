@@ -12,6 +12,10 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import uvicorn
+from websockets.sync.client import ClientConnection, connect
+
+PATIENCE = 60.0
+"""Seconds until an answer counts as none, on a machine that is busy with other tests."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Answer:
 
 def send(port: int, method: str, path: str, headers: list[tuple[str, str]]) -> Answer:
     """Sends a request whose path and headers are taken as they are."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.putrequest(method, path, skip_accept_encoding=True)
         for name, value in headers:
@@ -49,16 +53,29 @@ def send(port: int, method: str, path: str, headers: list[tuple[str, str]]) -> A
         connection.close()
 
 
+def websocket(port: int, path: str, *headers: tuple[str, str]) -> ClientConnection:
+    """Opens a WebSocket; raises InvalidStatus where it is refused."""
+    return connect(
+        f"ws://127.0.0.1:{port}{path}",
+        additional_headers=headers,
+        open_timeout=PATIENCE,
+        close_timeout=PATIENCE,
+        ping_interval=None,
+    )
+
+
 @contextmanager
 def asgi_server(app: Any, **options: Any) -> Iterator[int]:
     """Runs an ASGI application in uvicorn; yields its port."""
     listener = socket.create_server(("127.0.0.1", 0))
+    # A connection that a client keeps is not closed while it is about to be used again.
+    options = {"timeout_keep_alive": 600, **options}
     config = uvicorn.Config(app, log_level="error", ws="websockets-sansio", **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while not server.started:
             assert thread.is_alive(), "uvicorn did not start"
             assert time.monotonic() < deadline, "uvicorn did not start in time"
@@ -68,6 +85,17 @@ def asgi_server(app: Any, **options: Any) -> Iterator[int]:
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+@contextmanager
+def celery_worker(app: Any, loglevel: str) -> Iterator[None]:
+    """Runs a worker of a Celery application in a thread."""
+    from celery.contrib.testing.worker import start_worker
+
+    with start_worker(
+        app, pool="solo", perform_ping_check=False, loglevel=loglevel, shutdown_timeout=PATIENCE
+    ):
+        yield
 
 
 class _Quiet(WSGIRequestHandler):

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from celery.contrib.testing.worker import start_worker
 from celery.exceptions import NotRegistered
 
 from capability import AuthorizationError, Denied
 from capability.integrations.celery import HEADER, CapDelegation, cap_task, grant_of
 from capability.integrations.gate import Grant
 from tests.integrations.issuer import Issuer
+from tests.integrations.servers import PATIENCE, celery_worker
 
 POLICY = "allow if user($user), operation($operation), right($operation), task($name)"
 RIGHTS = 'user("alice"); right("run"); right("refund");'
@@ -50,13 +50,13 @@ class Worker:
         self.cap = CapDelegation(self.issuer.token())
 
     def result(self, task: Any, *args: Any, **options: Any) -> Any:
-        return task.apply_async(args, **options).get(timeout=10, interval=0.02)
+        return task.apply_async(args, **options).get(timeout=PATIENCE, interval=0.02)
 
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
     made = Worker()
-    with start_worker(made.app, pool="solo", perform_ping_check=False, loglevel="ERROR"):
+    with celery_worker(made.app, "ERROR"):
         yield made
 
 
@@ -114,7 +114,7 @@ def test_a_task_that_the_worker_does_not_know_leaves_no_token_in_its_log(
     """Celery logs all headers of a message then."""
     own = worker.cap.delegate(task="nobody", expires=60)
     with pytest.raises(NotRegistered):
-        worker.app.send_task("nobody", **own).get(timeout=10, interval=0.02)
+        worker.app.send_task("nobody", **own).get(timeout=PATIENCE, interval=0.02)
     assert "unregistered task" in caplog.text
     assert HEADER in caplog.text
     assert own["headers"][HEADER] not in caplog.text

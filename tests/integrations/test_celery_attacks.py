@@ -14,7 +14,6 @@ from uuid import UUID
 
 import pytest
 from celery import Celery, Task, bootsteps, chain, group
-from celery.contrib.testing.worker import start_worker
 from celery.exceptions import ImproperlyConfigured
 from celery.signals import task_retry
 
@@ -22,6 +21,7 @@ from capability import AuthorizationError, BiscuitBuilder, Denied, Guard
 from capability.integrations.celery import HEADER, CapDelegation, cap_task, grant_of
 from capability.integrations.stated import named_facts
 from tests.integrations.issuer import Issuer
+from tests.integrations.servers import PATIENCE, celery_worker
 
 ROOT = Path(__file__).parent.parent.parent
 POLICY = "allow if user($user), operation($operation), right($operation), task($name)"
@@ -70,7 +70,7 @@ class Worker:
 
         def hold() -> None:
             self.held.set()
-            self.released.wait(30)
+            self.released.wait(PATIENCE)
 
         def again(self_: Any) -> str:
             self.runs.append("again")
@@ -100,10 +100,10 @@ class Worker:
         self.calls_refund = task("calls", calls_refund)
 
     def result(self, task: Any, *args: Any, **options: Any) -> Any:
-        return task.apply_async(args, **options).get(timeout=20, interval=0.02)
+        return task.apply_async(args, **options).get(timeout=PATIENCE, interval=0.02)
 
     def send(self, name: str, *args: Any, **options: Any) -> Any:
-        return self.app.send_task(name, args, **options).get(timeout=20, interval=0.02)
+        return self.app.send_task(name, args, **options).get(timeout=PATIENCE, interval=0.02)
 
     def refused(self, name: str, *args: Any, match: str | None = None, **options: Any) -> None:
         """Fails unless the task may not run."""
@@ -125,17 +125,17 @@ class Worker:
         self.held.clear()
         self.released.clear()
         self.hold.apply_async(**self.cap.delegate(task="hold"))
-        assert self.held.wait(20)
+        assert self.held.wait(PATIENCE)
         sent = task.apply_async(args, **options)
         between()
         self.released.set()
-        return sent.get(timeout=20, interval=0.02)
+        return sent.get(timeout=PATIENCE, interval=0.02)
 
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
     made = Worker()
-    with start_worker(made.app, pool="solo", perform_ping_check=False, loglevel="CRITICAL"):
+    with celery_worker(made.app, "CRITICAL"):
         yield made
 
 
@@ -290,11 +290,11 @@ def test_a_task_waits_until_the_store_is_back(worker: Worker) -> None:
     worker.issuer.revocations.down = True
     try:
         sent = worker.patient.apply_async(**worker.cap.delegate(task="patient"))
-        assert retried.wait(20)
+        assert retried.wait(PATIENCE)
     finally:
         worker.issuer.revocations.down = False
         task_retry.disconnect(note)
-    assert sent.get(timeout=20, interval=0.02) == "done"
+    assert sent.get(timeout=PATIENCE, interval=0.02) == "done"
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_each_task_of_a_chain_or_group_takes_its_own(worker: Worker) -> None:
         return worker.refund.si(order).set(**own)
 
     def get(sent: Any) -> Any:
-        return sent.get(timeout=20, interval=0.02)
+        return sent.get(timeout=PATIENCE, interval=0.02)
 
     assert get(chain(refund(1), refund(2)).apply_async()) == "refunded 2"
     assert get(group(refund(1), refund(2)).apply_async()) == ["refunded 1", "refunded 2"]

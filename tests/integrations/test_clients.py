@@ -17,7 +17,7 @@ from capability.integrations.clients import CapAuth, to_request
 from capability.integrations.starlette import CapMiddleware, grant_of
 from tests.integrations.contract import Service
 from tests.integrations.issuer import Issuer
-from tests.integrations.servers import asgi_server
+from tests.integrations.servers import PATIENCE, asgi_server
 
 
 def item(request: Request) -> Response:
@@ -48,22 +48,24 @@ def url(service: Service, path: str = "/items/7") -> str:
 
 def test_each_request_has_a_token_of_its_own(service: Service) -> None:
     auth = CapAuth(service.issuer.token(), attenuate={"operation": "read"})
-    with httpx.Client(auth=auth) as client:
+    with httpx.Client(auth=auth, timeout=PATIENCE) as client:
         first, second = client.get(url(service)), client.get(url(service))
         assert client.post(url(service)).status_code == 403
     assert first.json()[0] == second.json()[0]
     assert first.json()[1] != second.json()[1]
     with requests.Session() as session:
         session.auth = auth
-        third = session.get(url(service), timeout=5)
-        assert session.post(url(service), timeout=5).status_code == 403
+        third = session.get(url(service), timeout=PATIENCE)
+        assert session.post(url(service), timeout=PATIENCE).status_code == 403
     assert third.json()[0] == first.json()[0]
     assert third.json()[1] not in (first.json()[1], second.json()[1])
 
 
 def test_async_httpx(service: Service) -> None:
+    auth = CapAuth(service.issuer.token, attenuate=to_request)
+
     async def ask() -> int:
-        async with httpx.AsyncClient(auth=CapAuth(service.issuer.token, attenuate=to_request)) as client:
+        async with httpx.AsyncClient(auth=auth, timeout=PATIENCE) as client:
             return (await client.post(url(service))).status_code
 
     assert asyncio.run(ask()) == 200
@@ -71,7 +73,7 @@ def test_async_httpx(service: Service) -> None:
 
 def test_a_token_for_one_request(service: Service) -> None:
     auth = CapAuth(service.issuer.alice, attenuate=to_request)
-    assert httpx.get(url(service, "/items/a%20b?x=/items/8"), auth=auth).status_code == 200
+    assert httpx.get(url(service, "/items/a%20b?x=/items/8"), auth=auth, timeout=PATIENCE).status_code == 200
     token = auth.token_for("get", url(service, "/items/a%20b?x=1"))
     check = service.issuer.guard.check
     assert check(token, operation="read", resource="/items/a b").allowed
@@ -94,21 +96,26 @@ def test_it_lives_for_a_minute_unless_told_otherwise(service: Service) -> None:
 
 def test_a_sealed_token_is_sent_as_it_is_or_not_at_all(service: Service) -> None:
     sealed = service.issuer.alice.seal().to_base64()
-    assert httpx.get(url(service), auth=CapAuth(sealed, expires=None)).status_code == 200
+    assert httpx.get(url(service), auth=CapAuth(sealed, expires=None), timeout=PATIENCE).status_code == 200
     with pytest.raises(SealedError):
-        httpx.get(url(service), auth=CapAuth(sealed))
+        httpx.get(url(service), auth=CapAuth(sealed), timeout=PATIENCE)
 
 
 def test_a_redirect_to_another_origin_takes_no_token_along(service: Service) -> None:
     elsewhere = f"http://localhost:{service.port}/echo"
     auth = CapAuth(service.issuer.token())
-    assert httpx.get(url(service, f"/away?to={elsewhere}"), auth=auth, follow_redirects=True).json() == ""
-    assert requests.get(url(service, f"/away?to={elsewhere}"), auth=auth, timeout=5).json() == ""
+    assert (
+        httpx.get(
+            url(service, f"/away?to={elsewhere}"), auth=auth, follow_redirects=True, timeout=PATIENCE
+        ).json()
+        == ""
+    )
+    assert requests.get(url(service, f"/away?to={elsewhere}"), auth=auth, timeout=PATIENCE).json() == ""
 
 
 def test_a_client_s_token_goes_to_the_origins_that_were_named(service: Service) -> None:
     auth = CapAuth(service.issuer.token(), origins=[f"http://127.0.0.1:{service.port}/anything"])
-    with httpx.Client(auth=auth) as client:
+    with httpx.Client(auth=auth, timeout=PATIENCE) as client:
         assert client.get(url(service)).status_code == 200
         for other in ("http://localhost", "https://127.0.0.1", "http://127.0.0.1.example"):
             with pytest.raises(ValueError, match="not taken to"):
@@ -137,5 +144,7 @@ def test_nothing_shows_the_token(service: Service) -> None:
 
 def test_the_header_that_was_there_is_replaced(service: Service) -> None:
     auth = CapAuth(service.issuer.token())
-    answer = httpx.get(url(service, "/echo"), headers={"authorization": "Bearer other"}, auth=auth).json()
+    answer = httpx.get(
+        url(service, "/echo"), headers={"authorization": "Bearer other"}, auth=auth, timeout=PATIENCE
+    ).json()
     assert UnverifiedBiscuit.from_base64(answer.removeprefix("Bearer ")).block_count() == 2

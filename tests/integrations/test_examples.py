@@ -11,14 +11,13 @@ import grpc
 import grpc.aio
 import httpx
 import pytest
-from celery.contrib.testing.worker import start_worker
 from fastmcp.client.transports import StdioTransport
 from mcp.shared.exceptions import MCPError
 
 from capability import BiscuitBuilder, KeyPair
 from capability.integrations.clients import CapAuth
 from capability.integrations.mcp_client import CapClient
-from tests.integrations.servers import asgi_server, wsgi_server
+from tests.integrations.servers import PATIENCE, asgi_server, celery_worker, wsgi_server
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples/integrations"
 ROOT = KeyPair()
@@ -42,13 +41,14 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def assert_web(port: int) -> None:
     """Fails unless the service reads and refunds for whoever may."""
     address = f"http://127.0.0.1:{port}/items/7"
-    with httpx.Client(auth=CapAuth(ALICE)) as alice:
+    with httpx.Client(auth=CapAuth(ALICE), timeout=PATIENCE) as alice:
         assert alice.get(address).json() == {"item": 7, "for": "alice"}
         assert alice.post(f"{address}/refund").json() == {"refunded": 7, "for": "alice"}
-    with httpx.Client(auth=CapAuth(ALICE, attenuate={"operation": ["read", "write"]})) as reader:
+    narrow = CapAuth(ALICE, attenuate={"operation": ["read", "write"]})
+    with httpx.Client(auth=narrow, timeout=PATIENCE) as reader:
         assert reader.get(address).status_code == 200
         assert reader.post(f"{address}/refund").status_code == 403
-    assert httpx.get(address).status_code == 401
+    assert httpx.get(address, timeout=PATIENCE).status_code == 401
 
 
 def test_starlette() -> None:
@@ -106,9 +106,9 @@ def test_grpc() -> None:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         get: Any = channel.unary_unary("/shop.Items/Get")
         sent = [("authorization", f"Bearer {ALICE.to_base64()}")]
-        assert get(b"7", metadata=sent, timeout=5) == b"item 7 for alice"
+        assert get(b"7", metadata=sent, timeout=PATIENCE) == b"item 7 for alice"
         with pytest.raises(grpc.RpcError):
-            get(b"7", timeout=5)
+            get(b"7", timeout=PATIENCE)
     server.stop(None).wait()
 
 
@@ -122,9 +122,9 @@ def test_grpc_on_asyncio() -> None:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             get: Any = channel.unary_unary("/shop.Items/Get")
             sent = [("authorization", f"Bearer {ALICE.to_base64()}")]
-            assert await get(b"7", metadata=sent, timeout=5) == b"item 7 for alice"
+            assert await get(b"7", metadata=sent, timeout=PATIENCE) == b"item 7 for alice"
             with pytest.raises(grpc.RpcError):
-                await get(b"7", timeout=5)
+                await get(b"7", timeout=PATIENCE)
         await server.stop(None)
 
     asyncio.run(run())
@@ -153,7 +153,7 @@ def test_celery() -> None:
 
     app = make_app("memory://", "cache+memory://")
     app.conf.update(worker_hijack_root_logger=False, broker_transport_options={"polling_interval": 0.01})
-    with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR"):
+    with celery_worker(app, "ERROR"):
         assert send(app, ALICE.to_base64(), 7) == "refunded order 7 for alice"
 
 

@@ -8,12 +8,11 @@ from fastapi import APIRouter, FastAPI, HTTPException, Security, WebSocket
 from fastapi.testclient import TestClient
 from starlette.requests import Request
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from capability.integrations.fastapi import CapSecurity, Grant
 from tests.integrations.contract import HTTPContract, Service
 from tests.integrations.issuer import Issuer
-from tests.integrations.servers import asgi_server
+from tests.integrations.servers import asgi_server, websocket
 
 
 def make_app(issuer: Issuer, *, install: bool = True, api_key: bool = False) -> FastAPI:
@@ -110,15 +109,15 @@ class TestFastAPI(HTTPContract):
         assert "parameters" not in document["paths"]["/refund"]["post"]
 
     def test_websockets(self, service: Service) -> None:
-        url = f"ws://127.0.0.1:{service.port}/echo"
-        headers = {"Authorization": f"Bearer {service.issuer.token()}"}
-        with connect(url, additional_headers=headers) as socket:
+        with websocket(
+            service.port, "/echo", ("Authorization", f"Bearer {service.issuer.token()}")
+        ) as socket:
             assert socket.recv() == "alice"
-        with pytest.raises(InvalidStatus) as caught, connect(url):
+        with pytest.raises(InvalidStatus) as caught, websocket(service.port, "/echo"):
             pass
         assert caught.value.response.status_code == 401
-        narrow = {"Authorization": f"Bearer {service.issuer.narrowed(operations=['write'])}"}
-        with pytest.raises(InvalidStatus) as caught, connect(url, additional_headers=narrow):
+        narrow = ("Authorization", f"Bearer {service.issuer.narrowed(operations=['write'])}")
+        with pytest.raises(InvalidStatus) as caught, websocket(service.port, "/echo", narrow):
             pass
         assert caught.value.response.status_code == 403
 

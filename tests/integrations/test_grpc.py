@@ -111,7 +111,7 @@ class Running:
         else:
             many = kind.endswith("Stream") or kind == "Writes"
             stub = self.channel.unary_stream if many else self.channel.unary_unary
-        answer = stub(method)(sent, metadata=metadata, timeout=30)
+        answer = stub(method)(sent, metadata=metadata, timeout=60)
         return [answer] if isinstance(answer, bytes) else list(answer)
 
     def refused(self, kind: str, *metadata: tuple[str, str]) -> tuple[grpc.StatusCode, str]:
@@ -155,7 +155,7 @@ def serve_on_asyncio(issuer: Issuer) -> Iterator[Running]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     running = Running(issuer, ports[0], on_asyncio=True)
     yield running
     running.channel.close()

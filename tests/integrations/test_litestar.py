@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from litestar import Controller, Litestar, Request, Router, WebSocket, asgi, get, head, post, route, websocket
+from litestar import Controller, Litestar, Request, Router, WebSocket, asgi, get, head, post, route
+from litestar import websocket as websocket_route
 from litestar.config.cors import CORSConfig
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import ImproperlyConfiguredException
@@ -16,13 +17,12 @@ from litestar.static_files import create_static_files_router
 from litestar.testing import TestClient
 from litestar.types import Receive, Scope, Send
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
 
 from capability import Fact
 from capability.integrations.litestar import CapPlugin, Grant, grant_of, requires
 from tests.integrations.contract import API_KEY, HTTPContract, Service, assert_problem
 from tests.integrations.issuer import Issuer
-from tests.integrations.servers import asgi_server
+from tests.integrations.servers import asgi_server, websocket
 
 Shown = dict[str, Any]
 
@@ -65,14 +65,14 @@ async def health() -> str:
     return "well"
 
 
-@websocket("/echo")
+@websocket_route("/echo")
 async def echo(socket: WebSocket[Any, Any, Any], grant: NamedDependency[Grant]) -> None:
     await socket.accept()
     await socket.send_text(str(grant.subject))
     await socket.close()
 
 
-@websocket("/echo/refund", guards=[requires("refund")])
+@websocket_route("/echo/refund", guards=[requires("refund")])
 async def echo_refund(socket: WebSocket[Any, Any, Any]) -> None:
     await socket.accept()
     await socket.close()
@@ -89,7 +89,7 @@ def make_app(issuer: Issuer, *, api_key: bool = False, **more: Any) -> Litestar:
     async def asks(grant: NamedDependency[Grant]) -> None:
         issuer.guard.require(grant.token, operation="nuke")
 
-    @websocket("/late")
+    @websocket_route("/late")
     async def late(socket: WebSocket[Any, Any, Any], grant: NamedDependency[Grant]) -> None:
         await socket.accept()
         issuer.guard.require(grant.token, operation="nuke")
@@ -161,14 +161,14 @@ class TestLitestar(HTTPContract):
 
 class TestWebSockets:
     def refused(self, service: Service, path: str, *headers: tuple[str, str]) -> int:
-        url = f"ws://127.0.0.1:{service.port}{path}"
-        with pytest.raises(InvalidStatus) as caught, connect(url, additional_headers=list(headers)):
+        with pytest.raises(InvalidStatus) as caught, websocket(service.port, path, *headers):
             pass
         return caught.value.response.status_code
 
     def test_a_token_lets_in(self, service: Service) -> None:
-        headers = {"Authorization": f"Bearer {service.issuer.token()}"}
-        with connect(f"ws://127.0.0.1:{service.port}/echo", additional_headers=headers) as socket:
+        with websocket(
+            service.port, "/echo", ("Authorization", f"Bearer {service.issuer.token()}")
+        ) as socket:
             assert socket.recv() == "alice"
 
     def test_refused_before_it_is_open(self, service: Service, keyed: Service) -> None:
@@ -182,9 +182,8 @@ class TestWebSockets:
         assert self.refused(keyed, "/echo", (API_KEY, token), ("Authorization", f"Bearer {token}")) == 403
 
     def test_an_error_once_it_is_open_closes_it(self, service: Service) -> None:
-        headers = {"Authorization": f"Bearer {service.issuer.token()}"}
-        url = f"ws://127.0.0.1:{service.port}/late"
-        with connect(url, additional_headers=headers) as socket, pytest.raises(ConnectionClosed):
+        header = ("Authorization", f"Bearer {service.issuer.token()}")
+        with websocket(service.port, "/late", header) as socket, pytest.raises(ConnectionClosed):
             socket.recv()
 
 

@@ -22,7 +22,7 @@ from capability.integrations.mcp_calls import META_KEY, call_token, tool_facts
 from capability.integrations.mcp_client import CapClient
 from tests.integrations.issuer import Issuer
 from tests.integrations.mcp_server import POLICY, RIGHTS, make_server
-from tests.integrations.servers import asgi_server, send
+from tests.integrations.servers import PATIENCE, asgi_server, send
 
 ROOT = Path(__file__).parent.parent.parent
 CALL = {"order": 7}
@@ -240,7 +240,9 @@ def test_over_http_answers_before_mcp(web: Web) -> None:
     web.issuer.revocations.down = False
     web.issuer.revoke(web.issuer.alice)
     assert status(token) == 401
-    metadata = httpx.get(f"http://127.0.0.1:{web.port}/.well-known/oauth-protected-resource/mcp").json()
+    metadata = httpx.get(
+        f"http://127.0.0.1:{web.port}/.well-known/oauth-protected-resource/mcp", timeout=PATIENCE
+    ).json()
     assert metadata["authorization_servers"] == ["https://login.example/"]
 
 

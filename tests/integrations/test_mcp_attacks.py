@@ -19,7 +19,7 @@ from capability.integrations.mcp_calls import META_KEY, call_token, prompt_token
 from capability.integrations.mcp_client import CapClient
 from tests.integrations.issuer import Issuer
 from tests.integrations.mcp_server import POLICY, RIGHTS, make_server
-from tests.integrations.servers import asgi_server
+from tests.integrations.servers import PATIENCE, asgi_server
 from tests.integrations.test_mcp import Passwords, use
 
 CALL = {"name": "refund", "arguments": {"order": 7}}
@@ -61,7 +61,7 @@ class Session:
         headers += [("Authorization", f"Bearer {token}") for token in self.bearer]
         if self.id is not None:
             headers.append(("Mcp-Session-Id", self.id))
-        return httpx.post(self.url, headers=headers, content=json.dumps(message), timeout=10)
+        return httpx.post(self.url, headers=headers, content=json.dumps(message), timeout=PATIENCE)
 
     def ask(self, method: str, parameters: dict[str, Any] | None = None, meta: Any = None) -> str:
         """Returns the result's text, or the name of the problem, or the code of another error."""

@@ -13,7 +13,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
 
 from capability import Fact, Guard
 from capability.integrations.asgi import SCOPE_KEY, Access, CapMiddleware
@@ -22,7 +21,7 @@ from capability.integrations.starlette import grant_of, requires
 from capability.store.memory import MemoryStore
 from tests.integrations.contract import HTTPContract, Service, assert_problem
 from tests.integrations.issuer import Issuer
-from tests.integrations.servers import asgi_server
+from tests.integrations.servers import asgi_server, websocket
 
 
 def shown(grant: Grant) -> Response:
@@ -129,21 +128,16 @@ class TestStarlette(HTTPContract):
 
 
 class TestWebSockets:
-    def url(self, service: Service, path: str) -> str:
-        return f"ws://127.0.0.1:{service.port}{path}"
-
     def refused(self, service: Service, path: str, token: str | None) -> int:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        with (
-            pytest.raises(InvalidStatus) as caught,
-            connect(self.url(service, path), additional_headers=headers),
-        ):
+        headers = [] if token is None else [("Authorization", f"Bearer {token}")]
+        with pytest.raises(InvalidStatus) as caught, websocket(service.port, path, *headers):
             pass
         return caught.value.response.status_code
 
     def test_a_token_lets_in(self, service: Service) -> None:
-        headers = {"Authorization": f"Bearer {service.issuer.token()}"}
-        with connect(self.url(service, "/echo"), additional_headers=headers) as socket:
+        with websocket(
+            service.port, "/echo", ("Authorization", f"Bearer {service.issuer.token()}")
+        ) as socket:
             assert socket.recv() == "alice"
 
     def test_refused_before_it_is_open(self, service: Service) -> None:
@@ -157,8 +151,9 @@ class TestWebSockets:
         assert self.refused(service, "/echo/refund", narrow) == 403
 
     def test_an_error_once_it_is_open_closes_it(self, service: Service) -> None:
-        headers = {"Authorization": f"Bearer {service.issuer.token()}"}
-        with connect(self.url(service, "/late"), additional_headers=headers) as socket:
+        with websocket(
+            service.port, "/late", ("Authorization", f"Bearer {service.issuer.token()}")
+        ) as socket:
             with pytest.raises(ConnectionClosed):
                 socket.recv()
             assert socket.close_code == 1008
