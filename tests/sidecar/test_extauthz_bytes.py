@@ -14,6 +14,7 @@ from capability.sidecar.addresses import Tcp
 from capability.sidecar.extauthz import Server
 from capability.sidecar.messages import Answer, Headers
 from tests.servers import free_port
+from tests.sidecar.processes import TIMEOUT
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 
@@ -112,7 +113,7 @@ def exchange(
                 check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
                 for each in questions:
                     try:
-                        answers.append(await check(each, timeout=20, wait_for_ready=True))
+                        answers.append(await check(each, timeout=TIMEOUT, wait_for_ready=True))
                     except grpc.aio.AioRpcError as error:
                         if error.code() not in REFUSED:
                             raise
