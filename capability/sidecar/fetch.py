@@ -144,19 +144,25 @@ class _Deadline:
                 # not SSLSocket's own, after which bytes would be read that nobody has authenticated
                 socket.socket.shutdown(each, socket.SHUT_RDWR)
 
+    def _holds(self, connected: socket.socket) -> None:
+        """Ends a connection with the deadline, also one that was made when it had passed."""
+        self._sockets.append(connected)
+        if self._passed:
+            self._end()
+
     def handlers(self) -> tuple[urllib.request.BaseHandler, ...]:
         """Returns what opens URLs within the deadline."""
-        sockets = self._sockets
+        holds = self._holds
 
         class Plain(HTTPConnection):
             def connect(self) -> None:
                 super().connect()
-                sockets.append(self.sock)
+                holds(self.sock)
 
-        class Secure(HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                sockets.append(self.sock)
+        class Watched(ssl.SSLSocket):
+            def do_handshake(self, block: bool = False) -> None:
+                holds(self)  # it may last as long as the other side likes
+                super().do_handshake(block)
 
         class OverPlain(urllib.request.HTTPHandler):
             def http_open(self, request: urllib.request.Request) -> HTTPResponse:
@@ -164,7 +170,9 @@ class _Deadline:
 
         class OverSecure(urllib.request.HTTPSHandler):
             def https_open(self, request: urllib.request.Request) -> HTTPResponse:
-                return self.do_open(Secure, request, context=ssl.create_default_context())
+                context = ssl.create_default_context()
+                context.sslsocket_class = Watched
+                return self.do_open(HTTPSConnection, request, context=context)
 
         return OverPlain(), OverSecure()
 

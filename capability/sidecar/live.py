@@ -129,9 +129,9 @@ class Live:
 
     def refused(self, reason: str) -> None:
         """Notes, and warns, that something newer could not be used."""
-        self.problem = reason
         self._warn(f"what changed is not used, {self._meanwhile}: {reason}")
         self._tally.happened("reloads_failed")
+        self.problem = reason  # last: who sees it finds the warning, and it is counted
 
     def without_keys(self, reason: str) -> None:
         """Notes why the keys cannot be used, and warns once of each reason: they are read again and again."""

@@ -7,6 +7,7 @@ query.
 
 import itertools
 import json
+import math
 import os
 import sys
 import threading
@@ -29,6 +30,8 @@ come between another's.
 _MOST_LINES: Final = 32
 CLOSING_TIME: Final = 2.0
 """Seconds that a log has to take what is waiting, when the process ends."""
+_LOOK: Final = 0.1
+"""Seconds of it between two looks whether that is done."""
 
 
 def open_log(place: str) -> int:
@@ -84,7 +87,8 @@ class LineLog:
     def close(self) -> None:
         """Writes what is waiting, in CLOSING_TIME at most, and stops."""
         self._stop.set()
-        self._thread.join(CLOSING_TIME)
+        for _ in range(math.ceil(CLOSING_TIME / _LOOK)):  # the time of a process that was stopped is no time
+            self._thread.join(_LOOK)
         for _ in range(len(self._waiting)):
             self._dropped()
 
@@ -112,9 +116,11 @@ class LineLog:
         """
         asked = self._reopen.is_set()
         self._reopen.clear()
-        if (asked or self._waiting) and self._was_moved():
+        if asked and self._was_moved():
             self._swap()
         while self._waiting:
+            if self._was_moved():  # looked at for each piece: none that begins later goes into the old file
+                self._swap()
             if not self._piece:
                 self._begin()
             try:

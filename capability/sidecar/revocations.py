@@ -4,6 +4,7 @@ Where there are both, a token that either of them names is revoked, and when one
 is allowed.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -72,12 +73,12 @@ class Revocations:
             each.start()
 
     def hear(self, patience: float) -> None:
-        """Waits until each source that is followed has answered or failed, `patience` seconds at most.
+        """Waits until each source that is followed has answered or failed, for about `patience` seconds.
 
-        Who asks as soon as it serves is then not refused only because nothing was looked at yet.
+        Who asks as soon as it serves is then not refused only because nothing was looked at yet. Looks are
+        counted, and not the time: in that of a process that was stopped its threads did nothing either.
         """
-        end = time.monotonic() + patience
-        while time.monotonic() < end:
+        for _ in range(math.ceil(patience / LOOK)):
             if all(each.answered for each in self._followed):
                 return
             time.sleep(LOOK)

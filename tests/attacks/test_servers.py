@@ -20,6 +20,7 @@ from capability.sidecar.settings import Listener, Logged, RouteSettings, Serves,
 from capability.sidecar.sockets import opened
 from capability.sidecar.tally import Board
 from capability.sidecar.worker import Worker
+from tests.sidecar.processes import TIMEOUT
 from tests.sidecar.test_api import question
 from tests.sidecar.tokens import ROOT, mint
 
@@ -51,11 +52,11 @@ def test_a_worker_that_fails_leaves_the_port_to_the_others(
                 settings, sockets, Board(1), 0, reread=surprise, files=[str(file)], seen=[None], leash=leash
             )
             with pytest.raises(ZeroDivisionError):
-                asyncio.run(asyncio.wait_for(worker.run(), 10))
+                asyncio.run(asyncio.wait_for(worker.run(), TIMEOUT))
             with socket.socket(bound.family, socket.SOCK_STREAM) as client:
-                client.settimeout(5)
+                client.settimeout(TIMEOUT)
                 client.connect(bound.getsockname())
-                bound.settimeout(5)
+                bound.settimeout(TIMEOUT)
                 bound.accept()[0].close()
     finally:
         os.close(leash)
@@ -117,7 +118,7 @@ def test_a_reload_that_outlives_its_sidecar_lets_nobody_in(
         reads += 1
         if reads == 2:
             begun.set()
-            ended.wait(10)
+            ended.wait(TIMEOUT)
         return settings
 
     sidecar = Sidecar(read, [str(file)])
@@ -137,12 +138,12 @@ def test_a_reload_that_outlives_its_sidecar_lets_nobody_in(
             live.changed = noted
             assert await ask(check, held) == 200
             file.write_text("#")
-            assert await asyncio.to_thread(begun.wait, 10)
+            assert await asyncio.to_thread(begun.wait, TIMEOUT)
         ended.set()
-        assert await asyncio.to_thread(done.wait, 10)
+        assert await asyncio.to_thread(done.wait, TIMEOUT)
         assert await ask(check, held) == 503
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), TIMEOUT))
 
 
 @pytest.mark.parametrize("forwarded", [b"10.0.0.1", b"10.0.0.1\xe9", b"10.0.0.1\xa0, 127.0.0.1", b"\xff"])
@@ -182,7 +183,7 @@ def test_a_client_that_says_who_it_is_to_its_server_is_not_believed(forwarded: b
                 )
                 assert await asked == 200
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), TIMEOUT))
     logged = [json.loads(line) for line in log.read_text().splitlines()]
     assert next(each["client"] for each in logged if each["route"] == "api") is None
     assert {each["client"] for each in logged} == {None, "127.0.0.1", "192.0.2.1"}

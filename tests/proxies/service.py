@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, TypeAlias
 
+from tests.sidecar.processes import TIMEOUT
+
 PATIENCE: Final = 3.0
-"""Seconds that the client waits for an answer."""
+"""Seconds that the client waits for an answer where none may come."""
 
 _WEBSOCKET: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """What a server adds to the key before it hashes it (RFC 6455 section 1.3)."""
@@ -89,19 +91,19 @@ def service() -> Iterator[Service]:
 
 
 def send(
-    port: int, method: str, target: str, headers: Pairs, body: str = ""
+    port: int, method: str, target: str, headers: Pairs, body: str = "", *, patience: float = TIMEOUT
 ) -> tuple[int, dict[str, str]] | None:
     """Sends just these headers; returns status and headers of the answer, None when none comes in time."""
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
-        client.sendall("\r\n".join([*lines, "", body]).encode("latin-1"))
+    with socket.create_connection(("127.0.0.1", port), timeout=patience) as client:
         answer = http.client.HTTPResponse(client, method=method)
         try:
+            client.sendall("\r\n".join([*lines, "", body]).encode("latin-1"))
             answer.begin()
             return answer.status, {name.lower(): value for name, value in answer.getheaders()}
         except TimeoutError:
             return None
-        except (ConnectionResetError, http.client.BadStatusLine):
+        except (BrokenPipeError, ConnectionResetError, http.client.BadStatusLine):
             # refused without a word
             return 0, {}
         finally:

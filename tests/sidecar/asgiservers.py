@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from tests.sidecar.processes import ROOT, Sidecar, connect, wait_until
+from tests.sidecar.processes import ROOT, TIMEOUT, Sidecar, connect, wait_until
 
 COMMANDS: Final = {
     "uvicorn": ("uvicorn", "--http", "httptools", "--no-access-log"),
@@ -56,7 +56,7 @@ def started(
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -6,16 +6,27 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
 
 from capability.sidecar.bounds import DEFAULT, Bounds
 from capability.sidecar.messages import Handler
 from capability.sidecar.protocol import Connections
+from tests.sidecar.processes import TIMEOUT
+
+PATIENT: Final = replace(DEFAULT, header_time=TIMEOUT, request_time=TIMEOUT)
+"""Bounds for what is not about time."""
 
 
 @contextlib.contextmanager
-def served(handler: Handler, bounds: Bounds = DEFAULT) -> Iterator[tuple[int, Connections]]:
-    """Serves on a free loopback port until the end of the block; yields the port and the connections."""
-    loop = asyncio.new_event_loop()
+def served(
+    handler: Handler, bounds: Bounds = PATIENT, *, loop: asyncio.AbstractEventLoop | None = None
+) -> Iterator[tuple[int, Connections]]:
+    """Serves on a free loopback port until the end of the block; yields the port and the connections.
+
+    It does so in `loop`, if there is one that is to be used for something else too, which it closes.
+    """
+    loop = loop or asyncio.new_event_loop()
     connections = Connections(handler, bounds)
 
     async def sweep() -> None:
@@ -39,16 +50,16 @@ def served(handler: Handler, bounds: Bounds = DEFAULT) -> Iterator[tuple[int, Co
                 connection.late()
             await loop.shutdown_default_executor()
 
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(TIMEOUT)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
 
 
-def exchange(port: int, *parts: bytes, timeout: float = 5.0) -> bytes:
+def exchange(port: int, *parts: bytes) -> bytes:
     """Sends `parts`, says that nothing follows, and returns what comes back until the end."""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client:
         for part in parts:
             client.sendall(part)
         with contextlib.suppress(OSError):  # it may have closed already, before the last part was read

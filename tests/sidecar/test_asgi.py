@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -26,9 +25,10 @@ from capability.sidecar.service import NOT_READY
 from capability.sidecar.settings import SettingsError
 from capability.store import create_store
 from tests.integrations.servers import asgi_server, send
+from tests.servers import free_port
 from tests.sidecar.asgiservers import asgi_process, started, together
 from tests.sidecar.processes import ROOT as PROJECT
-from tests.sidecar.processes import connect, wait_until
+from tests.sidecar.processes import TIMEOUT, connect, put, wait_until
 from tests.sidecar.test_signed import Issuer
 from tests.sidecar.tokens import ROOT, mint
 
@@ -149,15 +149,14 @@ def test_what_cannot_be_served_is_refused_at_once(settings: Path, monkeypatch: p
 
 def test_a_policy_that_cannot_be_used_ends_the_server(settings: Path) -> None:
     settings.write_text(settings.read_text() + 'policy = "none.datalog"\n')
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     program = ("-m", "uvicorn", "--factory", "capability.sidecar.asgi:application")
     done = subprocess.run(
         [sys.executable, *program, "--host", "127.0.0.1", "--port", str(port)],
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 3
     assert "none.datalog" in done.stderr
@@ -179,7 +178,7 @@ def test_the_surfaces_of_one_sidecar_decide_and_count_together(settings: Path) -
         assert ask(check, token) == 200
         assert ask(check) == 401
         caller = mint('user("root"); right("cap", "revoke")')
-        connection = http.client.HTTPConnection("127.0.0.1", asks, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", asks, timeout=TIMEOUT)
         form = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": f"Bearer {caller}"}
         connection.request("POST", "/revoke", f"token={token}", form)
         assert connection.getresponse().status == 200
@@ -256,25 +255,25 @@ def test_what_changes_holds_and_what_cannot_be_used_is_told(
 
         token = mint()
         assert wait_until(lambda: ask(check, token) == 200)
-        policy.write_text("deny if true")
+        put(policy, "deny if true")
         assert wait_until(lambda: ask(check, token) == 403)
-        policy.write_text("allow if")
+        put(policy, "allow if")
         assert wait_until(lambda: status()["problem"] is not None)
         assert ask(check, token) == 403
         assert "what held goes on" in caplog.text
         assert metric(tells, "cap_reloads_failed_total") == 1
-        policy.write_text("allow if true")
+        put(policy, "allow if true")
         assert wait_until(lambda: ask(check, token) == 200)
         text = settings.read_text()
-        settings.write_text(text + "no_such = 1\n")
+        put(settings, text + "no_such = 1\n")
         assert wait_until(lambda: "no_such" in (status()["problem"] or ""))
-        settings.write_text("this is no TOML")
+        put(settings, "this is no TOML")
         assert wait_until(lambda: "no_such" not in (status()["problem"] or ""))
         assert ask(check, token) == 200
-        settings.write_text(text.replace("[serve]", '[serve]\nrealm = "other"\nlog_capacity = 5'))
+        put(settings, text.replace("[serve]", '[serve]\nrealm = "other"\nlog_capacity = 5'))
         assert wait_until(lambda: status()["needs_restart"] == ["log_capacity"])
         assert 'realm="other"' in send(check, "GET", "/", []).headers["www-authenticate"]
-        settings.write_text(text + '[[serve.listen]]\naddress = "tcp:1"\nbehind = "nginx"\n')
+        put(settings, text + '[[serve.listen]]\naddress = "tcp:1"\nbehind = "nginx"\n')
         assert wait_until(lambda: "listen" in status()["needs_restart"])
         assert ask(check, token) == 200
 
@@ -338,8 +337,7 @@ def test_the_script_of_the_docs_serves_two_surfaces(settings: Path) -> None:
     text = (PROJECT / "docs/sidecar.md").read_text("utf-8")
     found = re.search(r"^```python\n(.*?capability\.sidecar\.asgi.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert found is not None
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     folder = settings.parent
     script = found[1].replace("/run/cap/check.sock", f"{folder}/check.sock").replace("9901", str(port))
     (folder / "serve.py").write_text(script)
@@ -358,7 +356,7 @@ def test_the_script_of_the_docs_serves_two_surfaces(settings: Path) -> None:
             assert client.getresponse().status == 200
         assert metric(port, 'cap_decisions_total{reason="allowed",result="allow"}') == 1
         process.terminate()
-        assert process.wait(20) in (0, -signal.SIGTERM)
+        assert process.wait(TIMEOUT) in (0, -signal.SIGTERM)
         assert "Traceback" not in (folder / "err").read_text()
     finally:
         process.kill()

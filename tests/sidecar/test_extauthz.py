@@ -14,7 +14,7 @@ from capability.sidecar.extauthz import MAX_MESSAGE, SERVICE, Server, headers_of
 from capability.sidecar.extauthz_pb2 import CheckRequest, CheckResponse
 from capability.sidecar.messages import Answer, Headers
 from tests.servers import free_port
-from tests.sidecar.processes import Sidecar, sidecar, wait_until
+from tests.sidecar.processes import TIMEOUT, Sidecar, put, sidecar, wait_until
 from tests.sidecar.tokens import ROOT, mint
 
 KEY = repr(ROOT.public_key)
@@ -59,7 +59,7 @@ class Client:
         self.channel.close()
 
     def ask(self, asked: CheckRequest) -> CheckResponse:
-        return self._check(asked, timeout=10, wait_for_ready=True)
+        return self._check(asked, timeout=TIMEOUT, wait_for_ready=True)
 
     def status(self, asked: CheckRequest) -> tuple[int, int]:
         """Returns the status of gRPC and that of HTTP, 200 for a yes."""
@@ -177,7 +177,7 @@ def test_a_small_message_that_unpacks_to_a_large_one_is_refused(tmp_path: Path) 
     with sidecar(tmp_path, "--public-key", KEY, "--grpc", "tcp:0") as server, client(server) as asking:
         large = request(mint(), headers={"x": "a" * 10_000_000})
         with pytest.raises(grpc.RpcError) as refused:
-            asking._check(large, timeout=10, compression=grpc.Compression.Gzip)
+            asking._check(large, timeout=TIMEOUT, compression=grpc.Compression.Gzip)
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert asking.status(request(mint())) == (0, 200)
 
@@ -188,7 +188,7 @@ def test_a_policy_that_changes_holds_and_a_port_is_taken_once(tmp_path: Path) ->
     flags = ("--public-key", KEY, "--policy", "policy.datalog")
     with sidecar(tmp_path, *flags, "--grpc", "tcp:0") as server, client(server) as asking:
         assert asking.status(request(mint())) == (0, 200)
-        policy.write_text('allow if user("bob")')
+        put(policy, 'allow if user("bob")')
         assert wait_until(lambda: asking.status(request(mint())) == (7, 403))
         with (
             pytest.raises(AssertionError, match="cannot serve"),
@@ -221,7 +221,7 @@ def test_at_the_end_every_question_that_was_decided_is_answered(tmp_path: Path, 
                 connected.append(asking)
                 while not ends:
                     try:
-                        answered.append(asking._check(request(token), timeout=10).status.code)
+                        answered.append(asking._check(request(token), timeout=TIMEOUT).status.code)
                     except grpc.RpcError as error:
                         ends.append(error.code())
 
@@ -248,7 +248,7 @@ def test_a_question_that_waits_for_a_store_is_answered_before_the_end() -> None:
 
         def handle(self, method: str, target: str, headers: Headers, body: bytes, peer: str | None) -> Answer:
             begun.set()
-            may_end.wait(20)
+            may_end.wait(TIMEOUT)
             return Answer(200)
 
     async def serve() -> tuple[CheckResponse, grpc.StatusCode]:
@@ -261,12 +261,12 @@ def test_a_question_that_waits_for_a_store_is_answered_before_the_end() -> None:
                 request_serializer=CheckRequest.SerializeToString,
                 response_deserializer=CheckResponse.FromString,
             )
-            asked = asyncio.ensure_future(ask(request(), timeout=20, wait_for_ready=True))
-            await asyncio.to_thread(begun.wait, 20)
-            stopping = asyncio.create_task(server.stop(20))
+            asked = asyncio.ensure_future(ask(request(), timeout=TIMEOUT, wait_for_ready=True))
+            await asyncio.to_thread(begun.wait, TIMEOUT)
+            stopping = asyncio.create_task(server.stop(TIMEOUT))
             await asyncio.sleep(0)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await ask(request(), timeout=10)
+                await ask(request(), timeout=TIMEOUT)
             assert not asked.done()
             may_end.set()
             await stopping

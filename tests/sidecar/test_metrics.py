@@ -14,7 +14,7 @@ from capability.sidecar.settings import Listener, Serves
 from capability.sidecar.table import read_settings
 from capability.sidecar.tally import REASONS, Board
 from capability.store import create_store
-from tests.sidecar.processes import Sidecar, sidecar, wait_until
+from tests.sidecar.processes import Sidecar, put, sidecar, wait_until
 from tests.sidecar.test_server import KEY, config, ids
 from tests.sidecar.tokens import mint
 
@@ -98,7 +98,7 @@ def test_every_metric_tells_of_both_workers(tmp_path: Path) -> None:
             assert after[("cap_revocation_refresh_failures_total", (cause,))] == 0
         assert [name for name, _ in after].count("cap_build_info") == 1
         (old,) = revisions(server)
-        policy.write_text("allow if true")
+        put(policy, "allow if true")
         server.signal(signal.SIGHUP)
         assert wait_until(lambda: len(revisions(server)) == 1 and revisions(server) != {old})
         assert wait_until(lambda: read(server)[("cap_reloads_total", ())] >= WORKERS)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.sidecar.asgiservers import COMMANDS, asgi_process
-from tests.sidecar.processes import Sidecar, sidecar, wait_until
+from tests.sidecar.processes import TIMEOUT, Sidecar, sidecar, wait_until
 from tests.sidecar.test_server import KEY
 from tests.sidecar.tokens import mint
 
@@ -38,7 +38,7 @@ def port(
 def status_of(server: Sidecar, sent: bytes) -> int:
     """Returns the status of the answer to some bytes."""
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
-        client.settimeout(10)
+        client.settimeout(TIMEOUT)
         client.connect(server.addresses[0].removeprefix("unix:"))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have closed already
             client.sendall(sent)

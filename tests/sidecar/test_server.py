@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,8 +19,9 @@ import pytest
 from capability import Biscuit, KeyPair
 from capability.keyset import KeySet
 from capability.store import Record, create_store
+from tests.sidecar.load import tcp
 from tests.sidecar.processes import ROOT as PROJECT
-from tests.sidecar.processes import connect, sidecar, wait_until
+from tests.sidecar.processes import TIMEOUT, connect, put, sidecar, wait_until
 from tests.sidecar.tokens import ROOT, mint
 
 KEY = repr(ROOT.public_key)
@@ -115,15 +115,15 @@ def test_a_policy_that_changes_holds_without_a_request_lost(tmp_path: Path) -> N
         asking = threading.Thread(target=ask_on)
         asking.start()
         try:
-            policy.write_text("deny if true")
+            assert wait_until(lambda: 200 in statuses)
+            put(policy, "deny if true")
             server.signal(signal.SIGHUP)
-            assert wait_until(lambda: server.ask(token=token)[0] == 403)
-            policy.write_text("allow if")  # is no policy: the old one goes on
-            server.signal(signal.SIGHUP)
+            assert wait_until(lambda: 403 in statuses)
+            put(policy, "allow if")  # is no policy: the old one goes on
             assert wait_until(lambda: json.loads(server.ask(1, "/status")[2])["problem"] is not None)
             assert server.ask(token=token)[0] == 403
             assert b"cap_reloads_failed_total 1.0" in server.ask(1, "/metrics")[2]
-            policy.write_text("allow if user($u)")  # seen without a signal
+            put(policy, "allow if user($u)")  # seen without a signal
             assert wait_until(lambda: server.ask(token=token)[0] == 200)
         finally:
             stop.set()
@@ -133,7 +133,7 @@ def test_a_policy_that_changes_holds_without_a_request_lost(tmp_path: Path) -> N
 
 def test_a_bad_configuration_keeps_the_old_one(tmp_path: Path) -> None:
     with sidecar(tmp_path, config=config()) as server:
-        (tmp_path / "cap.toml").write_text(config("no_such = 1"))
+        put(tmp_path / "cap.toml", config("no_such = 1"))
         assert wait_until(lambda: "no_such" in (json.loads(server.ask(1, "/status")[2])["problem"] or ""))
         assert server.ask(token=mint())[0] == 200
         assert "what held goes on: serve: there is no setting 'no_such'" in server.errors.read_text()
@@ -157,12 +157,12 @@ def test_what_needs_a_restart_is_told_and_the_rest_holds(tmp_path: Path) -> None
 
         assert status()["needs_restart"] == []
         # without the listener of the api there would be nothing for it to answer by
-        (tmp_path / "cap.toml").write_text(config('realm = "b"\nlog = "log"\ndecisions = "all"'))
+        put(tmp_path / "cap.toml", config('realm = "b"\nlog = "log"\ndecisions = "all"'))
         server.signal(signal.SIGHUP)
         assert wait_until(lambda: status()["needs_restart"] == ["listen", "decisions", "log"])
         assert 'realm="b"' in server.ask()[1]["www-authenticate"]
         assert server.ask(2, "/.well-known/biscuit-web-keys")[0] == 200
-        (tmp_path / "cap.toml").write_text(config('realm = "c"', listeners))
+        put(tmp_path / "cap.toml", config('realm = "c"', listeners))
         server.signal(signal.SIGHUP)
         assert wait_until(lambda: status()["needs_restart"] == [])
         assert 'realm="c"' in server.ask()[1]["www-authenticate"]
@@ -172,16 +172,26 @@ def test_what_has_begun_is_answered_when_it_ends(tmp_path: Path) -> None:
     with sidecar(tmp_path, config=config()) as server:
         connection = connect(server.addresses[0])
         connection.connect()
-        connection.sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + mint().encode())
-        time.sleep(0.1)
+        # of a body, which may take longer than headers may
+        begun = f"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {mint()}\r\nContent-Length: 6\r\n\r\nhal"
+        connection.sock.sendall(begun.encode())
         server.signal(signal.SIGTERM)
-        time.sleep(0.1)
-        connection.sock.sendall(b"\r\n\r\n")
+        assert wait_until(lambda: takes_nobody_else(server.addresses[0]))
+        connection.sock.sendall(b"ves")
         answer = connection.sock.recv(4096)
         assert answer.startswith(b"HTTP/1.1 200")
         assert b"connection: close" in answer
         connection.close()
-        assert server.process.wait(10) == 0
+        assert server.process.wait(TIMEOUT) == 0
+
+
+def takes_nobody_else(address: str) -> bool:
+    try:
+        # what begins a connection may be dropped, before the socket is closed
+        socket.create_connection(tcp(address), timeout=0.2).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def test_a_revocation_reaches_the_sidecar(tmp_path: Path) -> None:
@@ -193,7 +203,7 @@ def test_a_revocation_reaches_the_sidecar(tmp_path: Path) -> None:
         token = mint()
         assert wait_until(lambda: server.ask(token=token)[0] == 200)
         revision = store.revoke(ids(token)[:1])
-        assert wait_until(lambda: server.ask(token=token)[0] == 401, 5)
+        assert wait_until(lambda: server.ask(token=token)[0] == 401)
         wanted = {"X-Cap-Min-Revision": str(revision)}
         assert server.ask(token=mint(), headers=wanted)[0] == 200
         assert server.ask(token=mint(), headers={"X-Cap-Min-Revision": str(revision + 1)})[0] == 503
@@ -234,14 +244,14 @@ def test_without_the_store_it_is_not_ready_and_recovers_by_itself(tmp_path: Path
         assert server.ask(1, "/livez")[0] == 200
         create_store(url).close()
         assert wait_until(lambda: server.ask(1, "/readyz")[0] == 200)
-        assert server.ask(token=token)[0] == 200
+        assert wait_until(lambda: server.ask(token=token)[0] == 200)
         (tmp_path / "cap.db").rename(tmp_path / "away.db")
         for more in ("-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 (tmp_path / f"cap.db{more}").rename(tmp_path / f"away.db{more}")
         assert wait_until(lambda: server.ask(token=token)[0] == 503)
         assert server.ask(token=token, target="/open")[0] == 200
-        assert server.ask(1, "/readyz")[0] == 503
+        assert wait_until(lambda: server.ask(1, "/readyz")[0] == 503)
 
 
 def test_within_the_grace_it_goes_on_and_is_not_ready(tmp_path: Path) -> None:
@@ -251,9 +261,9 @@ def test_within_the_grace_it_goes_on_and_is_not_ready(tmp_path: Path) -> None:
     with sidecar(tmp_path, config=settings) as server:
         (tmp_path / "cap.db").rename(tmp_path / "away.db")
         assert wait_until(lambda: server.ask(1, "/readyz")[0] == 503)
-        assert b"s old" in server.ask(1, "/readyz")[2]
+        assert wait_until(lambda: b"s old" in server.ask(1, "/readyz")[2])
         assert server.ask(token=mint())[0] == 200
-        (tmp_path / "cap.toml").write_text(settings.replace("grace = 600", "grace = 0.1"))
+        put(tmp_path / "cap.toml", settings.replace("grace = 600", "grace = 0.1"))
         assert wait_until(lambda: server.ask(token=mint())[0] == 503)
 
 
@@ -297,7 +307,10 @@ def test_keys_are_fetched_and_fetched_again(tmp_path: Path) -> None:
             assert server.ask(token=mint())[0] == 200
             answers[0] = mine
             assert wait_until(lambda: json.loads(server.ask(1, "/status")[2])["problem"] is None)
-            assert server.errors.read_text().count("and what held goes on") == 1
+            told = server.errors.read_text().splitlines()
+            told = [line for line in told if "and what held goes on" in line]
+            # nor does it matter if an answer was late once
+            assert len([line for line in told if "cannot be read" not in line]) == 1
             answers[0] = other
             assert wait_until(lambda: server.ask(token=mint())[0] == 401)
 
@@ -330,15 +343,14 @@ def test_systemd_may_hand_the_socket_over(tmp_path: Path) -> None:
     try:
 
         def allowed() -> bool:
-            connection = connect(f"tcp:127.0.0.1:{port}")
-            connection.request("GET", "/", headers={"Authorization": f"Bearer {mint()}"})
-            with contextlib.closing(connection):
+            with contextlib.closing(connect(f"tcp:127.0.0.1:{port}")) as connection:
+                connection.request("GET", "/", headers={"Authorization": f"Bearer {mint()}"})
                 return connection.getresponse().status == 200
 
         assert wait_until(allowed)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(TIMEOUT)
 
 
 def test_the_decision_log_tells_what_was_denied_and_never_a_token(tmp_path: Path) -> None:
@@ -504,7 +516,7 @@ def test_a_socket_that_cannot_be_opened_is_named(listen: str, said: str, hint: s
             capture_output=True,
             text=True,
             check=False,
-            timeout=20,
+            timeout=TIMEOUT,
         )
     assert done.returncode == 2
     first, second = done.stderr.splitlines()
@@ -517,7 +529,7 @@ def test_a_proxy_that_was_not_declared_is_warned_of_once(tmp_path: Path) -> None
         forwarded = {"X-Original-URI": "/admin", "X-Original-Method": "DELETE"}
         for _ in range(3):
             assert server.ask(token=mint(), headers=forwarded)[0] == 200
-        (tmp_path / "cap.toml").write_text(config('realm = "other"'))
+        put(tmp_path / "cap.toml", config('realm = "other"'))
         assert wait_until(lambda: 'realm="other"' in server.ask()[1]["www-authenticate"])
         assert server.ask(token=mint(), headers=forwarded)[0] == 200
         warnings = [line for line in server.errors.read_text().splitlines() if "x-original-uri" in line]
