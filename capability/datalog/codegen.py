@@ -88,7 +88,8 @@ class Generator:
         source = f"def run({', '.join(parameters)}):\n" + "\n".join(self._lines) + "\n"
         namespace: dict[str, Any] = dict(HELPERS)
         exec(compile(source, "<policy>", "exec"), namespace)
-        return Code(namespace["run"], tuple(self._table), source)
+        # taken out: what refers to itself would outlive the policy until somebody looks for such garbage
+        return Code(namespace.pop("run"), tuple(self._table), source)
 
     def _request(self) -> list[str]:
         """Writes the tests that a request is what the code was made for; returns the parameters."""

@@ -63,21 +63,24 @@ def immutable(cls: _Class) -> _Class:
 
 
 class _Fields:
-    """What `dataclasses` knows its own by, made when it asks."""
+    """What `dataclasses` knows its own by, made when it first asks: that takes as long as many decisions."""
 
     def __init__(self, names: tuple[str, ...], defaults: dict[str, Any]) -> None:
         self._names = names
         self._defaults = defaults
+        self._made: Any = None
 
     def __get__(self, value: object, owner: type[Any]) -> Any:
-        import dataclasses
+        if self._made is None:
+            import dataclasses
 
-        fields = [
-            (name, Any, dataclasses.field(default=self._defaults.get(name, dataclasses.MISSING)))
-            for name in self._names
-        ]
-        made: Any = dataclasses.make_dataclass(owner.__name__, fields)
-        return made.__dataclass_fields__
+            fields = [
+                (name, Any, dataclasses.field(default=self._defaults.get(name, dataclasses.MISSING)))
+                for name in self._names
+            ]
+            made: Any = dataclasses.make_dataclass(owner.__name__, fields)
+            self._made = made.__dataclass_fields__
+        return self._made
 
 
 def _initializer(slots: tuple[str, ...], defaults: dict[str, Any], *, calls_back: bool) -> Any:

@@ -11,6 +11,7 @@ addresses, packages           where it listens; what has to be installed for it
 From a request to its answer:
 
 server, sockets, worker       the processes, what they listen at, and how they end
+garbage                       what a process for months frees, and when it looks for that
 protocol, scopes, bounds      HTTP on our own port; ASGI for `asgi`; what both refuse, and how much they take
 messages                      what a server hands to a handler, and gets back
 check                         a proxy's question, by

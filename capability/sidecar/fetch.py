@@ -134,6 +134,8 @@ class _Deadline:
 
     def __exit__(self, *exception: object) -> None:
         self._timer.cancel()
+        # the classes below keep this list until garbage is sought, and a socket its certificates, a megabyte
+        self._sockets.clear()
         if self._passed:
             raise FetchFailed("it was given up before all was there")
 

@@ -1,6 +1,7 @@
 """What a sidecar has done, as Prometheus reads it; summed over all workers, whichever one is asked."""
 
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
@@ -87,6 +88,7 @@ _COUNTERS: Final = (
 )
 
 
+@cache
 def _version() -> str:
     try:
         return version("capability-tokens")

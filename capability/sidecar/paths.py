@@ -7,7 +7,7 @@ policy about `/admin` cannot be got around by `/x/../admin`, `/%61dmin`, `//admi
 import re
 from collections.abc import Iterator
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 from capability.sidecar.messages import BadRequest
@@ -65,7 +65,8 @@ class Targets:
     """Reads targets. Short ones are remembered, as many clients ask for the same thing again and again."""
 
     def __init__(self, paths: Paths) -> None:
-        self._paths = paths
+        # not methods of this object: it would refer to itself, and outlive the state that it is part of
+        self._read = partial(_read, paths)
         self._remembered = lru_cache(_REMEMBERED)(self._read)
 
     def read(self, target: str) -> Target:
@@ -75,27 +76,6 @@ class Targets:
         for a query that cannot be decoded, and for what is too long or has too many segments or parameters.
         """
         return self._remembered(target) if len(target) <= _SHORT else self._read(target)
-
-    def _read(self, target: str) -> Target:
-        if len(target) > MAX_TARGET:
-            raise BadRequest("request.target", "the target of the request is too long")
-        path, query = target, ""
-        if _PLAIN.fullmatch(target) is None:
-            path, _, query = target.partition("?")
-            if not path.startswith("/"):
-                raise BadRequest("request.target", "the target of the request is no path")
-            if _NOT_IN_A_TARGET.search(target) is not None:
-                raise BadRequest(
-                    "request.target", "the target of the request holds characters that no URL has"
-                )
-            if self._paths is Paths.STRICT:
-                if _AMBIGUOUS.search(path) is not None:
-                    raise BadRequest("request.path", "the path of the request can be read in several ways")
-                if "#" in query:
-                    raise BadRequest("request.query", "the query of the request can be read in several ways")
-        return Target(
-            path, tuple(enumerate(_segments(path))), tuple(dict.fromkeys(_parameters(query))) if query else ()
-        )
 
 
 def readings(path: str) -> Iterator[str]:
@@ -122,6 +102,26 @@ def readings(path: str) -> Iterator[str]:
             found.add(after)
             waiting.append(after)
             yield after
+
+
+def _read(paths: Paths, target: str) -> Target:
+    if len(target) > MAX_TARGET:
+        raise BadRequest("request.target", "the target of the request is too long")
+    path, query = target, ""
+    if _PLAIN.fullmatch(target) is None:
+        path, _, query = target.partition("?")
+        if not path.startswith("/"):
+            raise BadRequest("request.target", "the target of the request is no path")
+        if _NOT_IN_A_TARGET.search(target) is not None:
+            raise BadRequest("request.target", "the target of the request holds characters that no URL has")
+        if paths is Paths.STRICT:
+            if _AMBIGUOUS.search(path) is not None:
+                raise BadRequest("request.path", "the path of the request can be read in several ways")
+            if "#" in query:
+                raise BadRequest("request.query", "the query of the request can be read in several ways")
+    return Target(
+        path, tuple(enumerate(_segments(path))), tuple(dict.fromkeys(_parameters(query))) if query else ()
+    )
 
 
 def _decoded(path: str) -> str:

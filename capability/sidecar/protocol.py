@@ -152,6 +152,8 @@ class Connection(asyncio.Protocol):
         self._closing = True
         self._all.open.discard(self)
         self._waiting.clear()
+        # the parser refers to the connection too, which would be freed only when somebody looks for garbage
+        del self._parser
 
     def data_received(self, data: bytes) -> None:
         if self._closing:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from capability.sidecar import garbage
 from capability.sidecar.settings import FIXED, Listener, Settings, SettingsError
 from capability.sidecar.sockets import opened, shown
 from capability.sidecar.tally import Board
@@ -57,6 +58,7 @@ class Server:
         """
         # one that comes before there is anything to reload must not end the process, as it would by default
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        garbage.begin()
         with contextlib.ExitStack() as listening:
             sockets = [(each, _entered(listening, each)) for each in self._settings.listen]
 

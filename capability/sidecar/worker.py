@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from capability.sidecar import garbage
 from capability.sidecar.addresses import Inherited, Tcp
 from capability.sidecar.bounds import DEFAULT, THREADS
 from capability.sidecar.live import State
@@ -140,8 +141,9 @@ class Worker:
         self._watch.look()
 
     async def _sweep(self) -> None:
-        """Closes what is late, and says to the board how this worker is."""
+        """Closes what is late, says to the board how this worker is, and collects garbage after a change."""
         loop = asyncio.get_running_loop()
+        state = self._live.state
         while True:
             await asyncio.sleep(SWEEP)
             for _, connections in self._connections:
@@ -150,6 +152,9 @@ class Worker:
             self._service.say(
                 refused=sum(each.refused for each in every), late=sum(each.late for each in every)
             )
+            if self._live.state is not state:
+                state = self._live.state
+                garbage.collect_all()
 
     async def _drain(self) -> None:
         """Answers all who are connected, for `drain_time` at most, and takes nobody else."""

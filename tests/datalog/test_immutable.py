@@ -46,6 +46,15 @@ class Checked:
             raise ValueError("below 0")
 
 
+def test_its_fields_are_made_once() -> None:
+    assert fields_of(Made) is fields_of(Made)
+    assert [each.name for each in fields(Made)] == ["name", "terms"]
+
+
+def fields_of(kind: Any) -> Any:
+    return kind.__dataclass_fields__
+
+
 def test_equality_is_of_class_and_fields() -> None:
     assert Made("a", (1,)) == Made(name="a", terms=(1,))
     assert hash(Made("a", (1,))) == hash(Made("a", (1,)))

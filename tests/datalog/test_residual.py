@@ -1,6 +1,8 @@
 """What is left of a token and a policy decides as the engine does, wherever it decides at all."""
 
+import gc
 import json
+import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -120,6 +122,18 @@ def test_tokens_of_one_shape_share_their_code() -> None:
     assert alice.run is bob.run
     assert bob.run(bob.table, 0, "bob") == (0, 0)
     assert bob.run(bob.table, 0, "alice") == (0, 1)
+
+
+def test_code_that_nobody_has_is_freed_at_once() -> None:
+    residual = prepared('check if operation("read")')
+    assert residual is not None
+    code = weakref.ref(residual.run)
+    gc.disable()
+    try:
+        del residual
+        assert code() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Root keys from an issuer's URL: whatever answers there, the sidecar goes on with the keys that it has."""
 
+import gc
 import socket
 import ssl
 import threading
@@ -213,6 +214,29 @@ def test_the_server_of_the_keys_has_a_certificate(tmp_path: Path, monkeypatch: p
             else:
                 with pytest.raises(KeysUnavailable, match=fails):
                     source.read()
+
+
+def test_the_certificates_that_were_looked_at_are_freed_with_the_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_bytes(self_signed())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    gc.collect()
+    gc.disable()
+    try:
+        before = contexts()
+        with server([answer(KEYS)], context=context) as port:
+            assert KeySource(f"https://localhost:{port}/keys").read() == KEYS
+        assert contexts() == before
+    finally:
+        gc.enable()
+
+
+def contexts() -> int:
+    return sum(isinstance(each, ssl.SSLContext) for each in gc.get_objects())
 
 
 def self_signed() -> bytes:
