@@ -58,12 +58,13 @@ class Folder:
         return Slot(self, name, place, max_bytes)
 
     def problem(self) -> str | None:
-        """Returns why no copy can be kept here, as far as that is seen without trying."""
+        """Returns why no copy can be kept in a folder that is there, as far as is seen without trying."""
         try:
             _check_folder(self.path)
+        except FileNotFoundError:
+            return None  # it is made, or who starts the sidecar makes it
         except (OSError, _Unusable) as error:
-            made = isinstance(error, FileNotFoundError) and self.path.parent.is_dir()
-            return None if made else f"no copy can be kept in {str(self.path)!r}: {_reason(error)}"
+            return f"no copy can be kept in {str(self.path)!r}: {_reason(error)}"
         return None
 
     def failed(self, problem: str) -> None:

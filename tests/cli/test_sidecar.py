@@ -275,8 +275,8 @@ def test_a_configuration_is_explained(issuer: Shell) -> None:
     ("state", "reason"),
     [
         ("others", "its folder can be written by others than its owner"),
-        ("missing/copies", "no such file or directory"),
         ("cap.toml", "its folder is none"),
+        ("cap.toml/copies", "not a directory"),
     ],
 )
 def test_a_folder_in_which_no_copy_can_be_kept_is_told_of(issuer: Shell, state: str, reason: str) -> None:
