@@ -140,7 +140,7 @@ def test_limits(limits: dict[str, Any]) -> None:
 def test_everything_that_a_builder_collects() -> None:
     def program(api: Any) -> Any:
         key = pair(api, THIRD_PARTY).public_key
-        builder = api.AuthorizerBuilder("a({x}); check if true trusting {k};", {"x": 1}, {"k": key})
+        builder = roomy(api, "a({x}); check if true trusting {k};", {"x": 1}, {"k": key})
         builder.add_code("b({y})", {"y": datetime(2020, 1, 1, tzinfo=UTC), "unused": 1})
         builder.add_fact(api.Fact("f({v})", {"v": b"\x01"}))
         builder.add_rule(api.Rule("r($x) <- f($x)"))
@@ -156,7 +156,7 @@ def test_everything_that_a_builder_collects() -> None:
 
 @BOTH
 def test_set_time_states_the_time(api: Any) -> None:
-    builder = api.AuthorizerBuilder("allow if time($t), $t > 2020-01-01T00:00:00Z")
+    builder = roomy(api, "allow if time($t), $t > 2020-01-01T00:00:00Z")
     builder.set_time()
     assert builder.build_unauthenticated().authorize() == 0
     assert repr(builder).startswith("time(20")

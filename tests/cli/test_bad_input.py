@@ -1,15 +1,17 @@
 """Every command and every kind of bad input: an `error:`, a `hint:`, the right exit code, an empty stdout."""
 
+import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import OTHER, ROOT, Run, Shell
+from tests.servers import GONE, state_of, wait_until
 
 TOKEN_COMMANDS = {
     "attenuate": ("attenuate", "{}", "--expires", "1h"),
@@ -401,6 +403,14 @@ def test_a_full_disk(attacked: Shell) -> None:
             assert_failed(run, 2)
 
 
+def fill(pipe: int) -> None:
+    """Writes white space to a pipe until it is full."""
+    os.set_blocking(pipe, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(pipe, b" " * 4096)
+
+
 def test_an_interrupt(attacked: Shell) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "capability.cli", "inspect"],
@@ -411,10 +421,14 @@ def test_an_interrupt(attacked: Shell) -> None:
         stderr=subprocess.PIPE,
     )
     try:
-        time.sleep(1.5)
+        assert process.stdin is not None
+        fill(process.stdin.fileno())
+        select.select([], [process.stdin], [], 60)  # who reads makes room again
+        # Between two reads Python would not see the signal before the next one had ended.
+        wait_until(lambda: state_of(process.pid) in ("S", *GONE))
         process.send_signal(signal.SIGINT)
         # stdin stays open: it is the signal that ends the command
-        process.wait(timeout=30)
+        process.wait(timeout=60)
         assert process.stdout is not None
         assert process.stderr is not None
         assert_failed(Run(process.returncode, process.stdout.read(), process.stderr.read().decode()), 130)

@@ -64,7 +64,7 @@ def test_waiting_ends_when_the_revision_is_there(stored: Shell) -> None:
     started = time.monotonic()
     run = stored.cap("wait", "--revision", "1", "--timeout", "0.2", "--store", STORE, "--json")
     assert (run.exit, run.json["error"]["code"]) == (5, "store.behind")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25  # and not 30, as long as it waits unless told otherwise
 
     def revoke() -> None:
         with open_store(f"sqlite:///{stored.folder}/cap.db") as store:

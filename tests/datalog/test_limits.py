@@ -84,9 +84,9 @@ def test_a_cross_join_stops_at_the_step_limit(expressions: str) -> None:
 def test_a_cross_join_stops_within_twice_the_deadline() -> None:
     limits = Limits(max_steps=10**12, max_time=0.2)
     world = numbers(12, limits)
-    started = time.monotonic()
+    started = time.thread_time()  # which does not count that the machine did something else
     assert limit_of(lambda: world.matches(query_of(CROSS_JOIN), _EVERYONE)) == LimitKind.TIME
-    assert time.monotonic() - started < 0.4
+    assert time.thread_time() - started < 0.4
 
 
 def test_a_cross_join_in_a_rule_stops_too() -> None:
@@ -275,8 +275,8 @@ def test_a_chain_of_60_edges_takes_milliseconds() -> None:
         world.add_fact(Predicate("edge", ((INTEGER, number), (INTEGER, number + 1))), AUTHORITY)
     world.add_rule(parse_rule("path($x, $y) <- edge($x, $y)"), AUTHORITY, _EVERYONE)
     world.add_rule(parse_rule("path($x, $z) <- path($x, $y), edge($y, $z)"), AUTHORITY, _EVERYONE)
-    started = time.perf_counter()
+    started = time.thread_time()
     world.run()
     assert len(world.facts()) == 60 + 60 * 61 // 2
     assert world.meter.steps < 10_000, "each path is looked at once, not in every round"
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5

@@ -173,10 +173,10 @@ def test_the_text_of_many_errors_is_short() -> None:
     ids=lambda source: source[:24],
 )
 def test_nesting_without_end_is_a_parse_error_and_quickly(source: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(ParseError, match="nested more than"):
         parse_program(source)
-    assert time.perf_counter() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_length_without_nesting_is_no_matter() -> None:
