@@ -170,13 +170,13 @@ def serve(session: Session, /, check: bool, **flags: Any) -> Result:
     if warning is not None:
         print_error_line("warning", warning)
     files = [] if session.config.file is None else [str(session.config.file)]
-    server = Server(
-        settings,
-        reread=lambda: _reread(session, flags),
-        files=files,
-        warn=lambda warning: print_error_line("warning", one_line(warning)),
-    )
     try:
+        server = Server(
+            settings,
+            reread=lambda: _reread(session, flags),
+            files=files,
+            warn=lambda warning: print_error_line("warning", one_line(warning)),
+        )
         server.run(lambda addresses: print_error_line("serving", ", ".join(addresses)))
     except SettingsError as error:
         raise _refused(error) from error

@@ -79,8 +79,8 @@ class Sidecar:
     def __init__(self, read: Callable[[], Settings], files: Sequence[str] = ()) -> None:
         self._read = read
         self._files = files
-        self._settings = read()
-        self._seen = stamps(self._settings, files)
+        self._seen = stamps(read(), files)
+        self._settings = read()  # again: what changed since the look would never be seen to change
         self._makes: list[Callable[[Settings], Listener]] = []
         self._applications: list[Application] = []
         self._changing = asyncio.Lock()

@@ -34,7 +34,10 @@ _SIGNALS: Final = frozenset({signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signa
 
 
 class Server:
-    """All workers of one `cap serve`. `warn` is told, once, what is odd or not used."""
+    """All workers of one `cap serve`. `warn` is told, once, what is odd or not used.
+
+    Raises SettingsError where `reread` does.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Server:
         self._files = files
         self._warn = warn
         self._seen = stamps(settings, files)
+        self.read_again()  # what changed since it was first read would never be seen to change
         self._board = Board(settings.workers)
 
     def run(self, started: Callable[[Sequence[str]], None] = lambda addresses: None) -> None:
