@@ -116,7 +116,7 @@ def test_a_reload_that_outlives_its_sidecar_lets_nobody_in(
     def read() -> Settings:
         nonlocal reads
         reads += 1
-        if reads == 2:
+        if reads == 3:  # after the two of the start
             begun.set()
             ended.wait(TIMEOUT)
         return settings

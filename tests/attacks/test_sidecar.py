@@ -213,7 +213,7 @@ def test_nobody_goes_by_old_files_in_silence(
     with pytest.raises(ZeroDivisionError):
         asyncio.run(asyncio.wait_for(worker.run(), TIMEOUT))
 
-    read = iter([settings])
+    read = iter([settings] * 2)
     under_asgi = Sidecar(lambda: next(read, None) or surprise(), [file])
     under_asgi.check("plain")
 
