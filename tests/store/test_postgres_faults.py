@@ -413,14 +413,40 @@ def test_a_server_that_is_gone_and_back(postgres: PostgresServer, store: Postgre
     assert store.problems() == ()
 
 
+def test_a_server_that_goes_behind_a_look_at_it(
+    postgres: PostgresServer, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = store._connections
+    store.status([A])
+    looks: list[None] = []
+    probe = connections._probe
+
+    def looked() -> None:
+        looks.append(None)
+        if len(looks) > 1:  # at the first look it was still there
+            probe()
+
+    monkeypatch.setattr(connections, "_probe", looked)
+    connections._lost = True
+    postgres.kill()
+    started = time.monotonic()
+    try:
+        with pytest.raises(StoreUnavailable, match="refused"):
+            store.status([A])
+    finally:
+        postgres.start()
+    assert time.monotonic() - started < PATIENCE / 2, "it waited for a connection that nobody could make"
+    assert store.status([A]).revoked_id is None
+
+
 def test_closing_while_a_connection_is_asked_for(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     getconn = ConnectionPool.getconn
 
-    def closed_meanwhile(pool: Any) -> Any:
+    def closed_meanwhile(pool: Any, timeout: float) -> Any:
         store.close()
-        return getconn(pool)
+        return getconn(pool, timeout)
 
     monkeypatch.setattr(ConnectionPool, "getconn", closed_meanwhile)
     with pytest.raises(StoreUnavailable, match="closed"):

@@ -1,5 +1,6 @@
 """Connections to a store's database: a pool of them, and how a program outlives the loss of one."""
 
+import math
 import os
 import sys
 import threading
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 WAIT_SECONDS: Final = 5
 """How long to wait for the server, a connection or another writer, before the store is unavailable."""
+
+GLANCE_SECONDS: Final = 0.5
+"""How long to wait for a connection before looking why none comes."""
 
 CHANGE_SECONDS: Final = 300
 """How long a statement that may have much to do is waited for; a short one, WAIT_SECONDS."""
@@ -154,6 +158,7 @@ class Connections:
         self._pool: ConnectionPool[Connection] | None = None
         self._process = 0
         self._lost = False
+        self._failures = 0
         self._open = True
         _open(target, absent_is_new=False)
 
@@ -296,16 +301,29 @@ class Connections:
             pool.check()
             self._lost = False
         pool = self._pool_of_this_process()
-        try:
-            return pool, pool.getconn()
-        except PoolClosed as error:  # by another thread, since it was looked at
-            raise StoreUnavailable("the store is closed") from error
-        except PoolTimeout as error:
-            self._lost = True
+        for _ in range(math.ceil(WAIT_SECONDS / GLANCE_SECONDS)):
+            try:
+                return pool, pool.getconn(min(WAIT_SECONDS, GLANCE_SECONDS))
+            except PoolClosed as error:  # by another thread, since it was looked at
+                raise StoreUnavailable("the store is closed") from error
+            except PoolTimeout:
+                self._look_why(pool)
+        self._lost = True
+        self._probe()
+        raise StoreUnavailable(
+            f"{self.target.place} cannot be used: no connection came free in {WAIT_SECONDS} s"
+        )
+
+    def _look_why(self, pool: "ConnectionPool[Connection]") -> None:
+        """Raises StoreUnavailable where no connection comes because the server takes none.
+
+        It may have gone between the look at it and the wait for a connection, which the pool would go on
+        trying to make.
+        """
+        failures = pool.get_stats().get("connections_errors", 0)
+        if failures > self._failures:
             self._probe()
-            raise StoreUnavailable(
-                f"{self.target.place} cannot be used: no connection came free in {WAIT_SECONDS} s"
-            ) from error
+            self._failures = failures
 
     def _probe(self) -> None:
         self.check_open()
@@ -330,6 +348,7 @@ class Connections:
                     open=True,
                 )
                 self._process = os.getpid()
+                self._failures = 0
             return self._pool
 
     def _prepare(self, connection: Connection) -> None:
