@@ -444,9 +444,9 @@ def test_closing_while_a_connection_is_asked_for(
 ) -> None:
     getconn = ConnectionPool.getconn
 
-    def closed_meanwhile(pool: Any, timeout: float) -> Any:
+    def closed_meanwhile(pool: Any) -> Any:
         store.close()
-        return getconn(pool, timeout)
+        return getconn(pool)
 
     monkeypatch.setattr(ConnectionPool, "getconn", closed_meanwhile)
     with pytest.raises(StoreUnavailable, match="closed"):

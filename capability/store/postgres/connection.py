@@ -303,7 +303,7 @@ class Connections:
         pool = self._pool_of_this_process()
         for _ in range(math.ceil(WAIT_SECONDS / GLANCE_SECONDS)):
             try:
-                return pool, pool.getconn(min(WAIT_SECONDS, GLANCE_SECONDS))
+                return pool, pool.getconn()
             except PoolClosed as error:  # by another thread, since it was looked at
                 raise StoreUnavailable("the store is closed") from error
             except PoolTimeout:
@@ -340,7 +340,7 @@ class Connections:
                     kwargs={**self.target.parameters, "autocommit": True, "prepare_threshold": None},
                     min_size=1,
                     max_size=MAX_CONNECTIONS,
-                    timeout=WAIT_SECONDS,
+                    timeout=GLANCE_SECONDS,
                     reconnect_timeout=WAIT_SECONDS,
                     num_workers=1,
                     configure=self._prepare,
